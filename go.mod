@@ -1,0 +1,3 @@
+module github.com/seed2e8fe8ee/proxyproto
+
+go 1.26

@@ -1,0 +1,210 @@
+package proxyproto
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strconv"
+)
+
+// Version 2, section 2.2:
+//
+//	 0               12        13        14          16
+//	+----------------+---------+---------+-----------+-----------+------+
+//	| signature      | version | family  | length of | addresses | TLVs |
+//	|                | command | transp. | the block |           |      |
+//	+----------------+---------+---------+-----------+-----------+------+
+//	                                                  \____ the block ____/
+//
+// Addresses are source address, destination address, source port, destination port, in
+// network byte order: 12 bytes for IPv4 and 36 for IPv6. AF_UNIX has two names of 108 bytes.
+const (
+	signatureV2 = "\r\n\r\n\x00\r\nQUIT\n"
+	lenV2       = 16
+	lenIPv4     = 2*4 + 2*2
+	lenIPv6     = 2*16 + 2*2
+	lenUnixName = 108
+	lenUnix     = 2 * lenUnixName
+)
+
+// UnixAddrs are the two addresses of an AF_UNIX header as they are on the wire.
+type UnixAddrs [lenUnix]byte
+
+// NewUnixAddrs returns the wire form of two socket names. A name has at most 108 bytes; one
+// that begins with @ is in the abstract namespace, as in package net.
+func NewUnixAddrs(source, destination string) (*UnixAddrs, error) {
+	u := new(UnixAddrs)
+	for i, name := range []string{source, destination} {
+		if len(name) > lenUnixName {
+			return nil, unencodable("the socket name " + strconv.Quote(name) + " has more than 108 bytes")
+		}
+		wire := u[i*lenUnixName:]
+		copy(wire, name)
+		if name != "" && name[0] == '@' {
+			wire[0] = 0
+		}
+	}
+	return u, nil
+}
+
+// Source is the name of the client's socket: a path, or a NUL and a name in the abstract
+// namespace; empty if it had none. It aliases u.
+func (u *UnixAddrs) Source() []byte { return unixName(u[:lenUnixName:lenUnixName]) }
+
+// Destination is the name of the socket that the client connected to, in the same form.
+func (u *UnixAddrs) Destination() []byte { return unixName(u[lenUnixName:]) }
+
+func unixName(b []byte) []byte {
+	end := len(b)
+	if b[0] != 0 {
+		for i, c := range b {
+			if c == 0 {
+				end = i
+				break
+			}
+		}
+		return b[:end]
+	}
+	for end > 0 && b[end-1] == 0 {
+		end--
+	}
+	return b[:end]
+}
+
+func parseV2(h *Header, b []byte) (int, error) {
+	if len(b) < lenV2 || string(b[:len(signatureV2)]) != signatureV2 {
+		return 0, refuseStartV2(b)
+	}
+	protocol, size := Protocol(b[13]), lenV2+int(binary.BigEndian.Uint16(b[14:]))
+	addresses := lenV2
+	switch b[12] {
+	default:
+		return 0, refuseStartV2(b)
+	case byte(V2)<<4 | byte(Local):
+		protocol = Unspec
+	case byte(V2)<<4 | byte(Proxy):
+		switch protocol {
+		case TCP4, UDP4:
+			addresses += lenIPv4
+		case TCP6, UDP6:
+			addresses += lenIPv6
+		case UnixStream, UnixDatagram:
+			addresses += lenUnix
+		default:
+			if !protocol.valid() {
+				return 0, refuseStartV2(b)
+			}
+		}
+		if size < addresses {
+			return 0, formatError(badBlockLength, 14)
+		}
+	}
+	var tlvs TLVs
+	if size > addresses && addresses > lenV2 {
+		if err := checkTLVs(b[:min(len(b), size)], addresses, size); err != nil {
+			return 0, err
+		}
+		if len(b) >= size {
+			tlvs = TLVs(b[addresses:size:size])
+		}
+	}
+	if len(b) < size {
+		return 0, ErrIncomplete
+	}
+	h.Version, h.Command, h.Protocol, h.TLVs = V2, Command(b[12]&0x0f), protocol, tlvs
+	switch addresses - lenV2 {
+	case lenIPv4:
+		h.Source = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[16:])), binary.BigEndian.Uint16(b[24:]))
+		h.Destination = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[20:])), binary.BigEndian.Uint16(b[26:]))
+	case lenIPv6:
+		h.Source = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[16:])), binary.BigEndian.Uint16(b[48:]))
+		h.Destination = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[32:])), binary.BigEndian.Uint16(b[50:]))
+	case lenUnix:
+		h.Unix = (*UnixAddrs)(b[16:])
+	}
+	return size, nil
+}
+
+// refuseStartV2 tells what is wrong with the first 14 bytes, or that they are too few to tell.
+func refuseStartV2(b []byte) error {
+	for i := range min(len(b), len(signatureV2)) {
+		if b[i] != signatureV2[i] {
+			return ErrNoHeader
+		}
+	}
+	switch {
+	case len(b) <= 12:
+		return ErrIncomplete
+	case b[12]>>4 != byte(V2):
+		return formatError(badVersion, 12)
+	case b[12]&0x0f > byte(Proxy):
+		return formatError(badCommand, 12)
+	case len(b) <= 13 || b[12]&0x0f == byte(Local):
+		return ErrIncomplete
+	case b[13]>>4 > 3:
+		return formatError(badFamily, 13)
+	case b[13]&0x0f > 2:
+		return formatError(badTransport, 13)
+	}
+	return ErrIncomplete
+}
+
+// declaredSize returns the size that a version 2 header claims, once it has.
+func declaredSize(b []byte) (size int, ok bool) {
+	if len(b) < lenV2 || b[0] != signatureV2[0] {
+		return 0, false
+	}
+	return lenV2 + int(binary.BigEndian.Uint16(b[14:])), true
+}
+
+func appendV2(h *Header, b []byte) ([]byte, error) {
+	switch {
+	case h.Command > Proxy:
+		return b, unencodable("there is no command " + h.Command.String())
+	case !h.Protocol.valid():
+		return b, unencodable("there is no protocol " + h.Protocol.String())
+	case h.Command == Local && h.Protocol != Unspec:
+		return b, unencodable("a LOCAL header has no protocol")
+	case h.Protocol.unspec() && len(h.TLVs) > 0:
+		return b, unencodable("receivers don't look for TLVs in a " + h.Command.String() + " " + h.Protocol.String() + " header")
+	}
+	if err := h.checkAddresses(); err != nil {
+		return b, err
+	}
+	start := len(b)
+	w := append(b, signatureV2...)
+	w = append(w, byte(V2)<<4|byte(h.Command), byte(h.Protocol), 0, 0)
+	switch h.Protocol {
+	case TCP4, UDP4:
+		source, destination := h.Source.Addr().As4(), h.Destination.Addr().As4()
+		w = append(append(w, source[:]...), destination[:]...)
+		w = h.appendPorts(w)
+	case TCP6, UDP6:
+		source, destination := h.Source.Addr().As16(), h.Destination.Addr().As16()
+		w = append(append(w, source[:]...), destination[:]...)
+		w = h.appendPorts(w)
+	case UnixStream, UnixDatagram:
+		w = append(w, h.Unix[:]...)
+	}
+	addresses := len(w) - start
+	w = append(w, h.TLVs...)
+	header := w[start:]
+	if len(header) > maxHeader {
+		return b, unencodable("the addresses and TLVs have more than 65535 bytes")
+	}
+	binary.BigEndian.PutUint16(header[14:], uint16(len(header)-lenV2))
+	if len(h.TLVs) > 0 {
+		crc, err := frameTLVs(header, addresses, len(header))
+		if err != nil {
+			return b, unencodable(err.Rule())
+		}
+		if crc > 0 {
+			binary.BigEndian.PutUint32(header[crc:], checksum(header, crc))
+		}
+	}
+	return w, nil
+}
+
+func (h *Header) appendPorts(b []byte) []byte {
+	b = binary.BigEndian.AppendUint16(b, h.Source.Port())
+	return binary.BigEndian.AppendUint16(b, h.Destination.Port())
+}

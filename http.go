@@ -1,0 +1,29 @@
+package proxyproto
+
+import (
+	"context"
+	"net"
+)
+
+type connKey struct{}
+
+// ConnContext is for http.Server.ConnContext: it lets handlers find the header of the
+// connection that their request came on, with [FromContext]. c may be a *Conn or whatever
+// wraps one; others leave ctx as it is. It doesn't block.
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	if conn, ok := FromConn(c); ok {
+		return context.WithValue(ctx, connKey{}, conn)
+	}
+	return ctx
+}
+
+// FromContext returns the header of the connection that [ConnContext] put into ctx, and
+// whether it has one. Don't change it.
+func FromContext(ctx context.Context) (*Header, bool) {
+	conn, ok := ctx.Value(connKey{}).(*Conn)
+	if !ok {
+		return nil, false
+	}
+	h := conn.Header()
+	return h, h != nil
+}

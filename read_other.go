@@ -1,0 +1,11 @@
+//go:build !unix
+
+package proxyproto
+
+import "net"
+
+// readNow leaves all reading to the goroutine that waits: there is no way here to read what
+// has arrived without waiting for more.
+func (b *buffer) readNow(net.Conn) error { return errNothingYet }
+
+func (b *buffer) readOnce(uintptr) bool { return true }

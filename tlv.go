@@ -1,0 +1,192 @@
+package proxyproto
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"iter"
+	"strconv"
+)
+
+// TLVType is the type of a TLV (section 2.2), or of one inside the SSL TLV (section 2.2.6).
+type TLVType uint8
+
+const (
+	TypeALPN      TLVType = 0x01 // section 2.2.1
+	TypeAuthority TLVType = 0x02 // section 2.2.2
+	TypeCRC32C    TLVType = 0x03 // section 2.2.3
+	TypeNoop      TLVType = 0x04 // section 2.2.4
+	TypeUniqueID  TLVType = 0x05 // section 2.2.5
+	TypeSSL       TLVType = 0x20 // section 2.2.6
+	TypeNetNS     TLVType = 0x30 // section 2.2.7
+
+	SubtypeSSLVersion    TLVType = 0x21
+	SubtypeSSLCN         TLVType = 0x22
+	SubtypeSSLCipher     TLVType = 0x23
+	SubtypeSSLSigAlg     TLVType = 0x24
+	SubtypeSSLKeyAlg     TLVType = 0x25
+	SubtypeSSLGroup      TLVType = 0x26
+	SubtypeSSLSigScheme  TLVType = 0x27
+	SubtypeSSLClientCert TLVType = 0x28
+
+	// Ranges of section 2.2.8: for applications, for experiments, and reserved.
+	TypeMinCustom     TLVType = 0xE0
+	TypeMaxCustom     TLVType = 0xEF
+	TypeMinExperiment TLVType = 0xF0
+	TypeMaxExperiment TLVType = 0xF7
+	TypeMinFuture     TLVType = 0xF8
+	TypeMaxFuture     TLVType = 0xFF
+)
+
+var typeNames = map[TLVType]string{
+	TypeALPN: "ALPN", TypeAuthority: "AUTHORITY", TypeCRC32C: "CRC32C", TypeNoop: "NOOP",
+	TypeUniqueID: "UNIQUE_ID", TypeSSL: "SSL", TypeNetNS: "NETNS",
+	SubtypeSSLVersion: "SSL_VERSION", SubtypeSSLCN: "SSL_CN", SubtypeSSLCipher: "SSL_CIPHER",
+	SubtypeSSLSigAlg: "SSL_SIG_ALG", SubtypeSSLKeyAlg: "SSL_KEY_ALG", SubtypeSSLGroup: "SSL_GROUP",
+	SubtypeSSLSigScheme: "SSL_SIG_SCHEME", SubtypeSSLClientCert: "SSL_CLIENT_CERT",
+}
+
+// String returns the spec's name without its prefix, or the number.
+func (t TLVType) String() string {
+	if name, ok := typeNames[t]; ok {
+		return name
+	}
+	return "0x" + strconv.FormatUint(uint64(t), 16)
+}
+
+// A TLV on the wire is its type in one byte, the length of its value in two, and the value.
+const (
+	lenTLV      = 3
+	lenCRC32C   = 4
+	maxUniqueID = 128
+	lenSSL      = 5 // client and verify, before the TLVs inside
+)
+
+// TLVs are encoded type-length-value vectors, in the order in which they were sent. Those of
+// a parsed header are well-formed and alias the bytes it was parsed from.
+type TLVs []byte
+
+// All iterates over the types and values. The values alias t. On bytes that Parse hasn't
+// seen it ends where they stop being well-formed.
+func (t TLVs) All() iter.Seq2[TLVType, []byte] {
+	return func(yield func(TLVType, []byte) bool) {
+		for rest := t; len(rest) >= lenTLV; {
+			end := lenTLV + int(binary.BigEndian.Uint16(rest[1:]))
+			if end > len(rest) || !yield(TLVType(rest[0]), rest[lenTLV:end:end]) {
+				return
+			}
+			rest = rest[end:]
+		}
+	}
+}
+
+// Lookup returns the value of the first TLV of a type, and whether there is one. The value
+// aliases t.
+func (t TLVs) Lookup(typ TLVType) ([]byte, bool) {
+	for typ2, value := range t.All() {
+		if typ2 == typ {
+			return value, true
+		}
+	}
+	return nil, false
+}
+
+// Append appends a TLV, as append does, and returns the extended vectors; value is copied. It
+// is an error, with t returned as it was, if they would no longer fit in a header. For a
+// CRC32C give four bytes of any value: [Header.AppendTo] computes it.
+func (t TLVs) Append(typ TLVType, value []byte) (TLVs, error) {
+	if len(t)+lenTLV+len(value) > maxHeader-lenV2 {
+		return t, unencodable("the TLVs have more than 65535 bytes")
+	}
+	t = append(t, byte(typ))
+	t = binary.BigEndian.AppendUint16(t, uint16(len(value)))
+	return append(t, value...), nil
+}
+
+// checkTLVs checks the TLVs of a header of size bytes which stand from byte at on. b is the
+// header as far as it is there: it is refused as soon as no more bytes could mend it.
+func checkTLVs(b []byte, at, size int) error {
+	crc, err := frameTLVs(b, at, size)
+	if err != nil {
+		return err
+	}
+	if crc > 0 && len(b) == size && binary.BigEndian.Uint32(b[crc:]) != checksum(b, crc) {
+		return formatError(badCRC32C, crc-lenTLV)
+	}
+	return nil
+}
+
+// frameTLVs checks the form of the same TLVs, and returns where the value of the CRC32C is,
+// or 0 if there is none.
+func frameTLVs(b []byte, at, size int) (crc int, err *FormatError) {
+	for at < size {
+		next := nextTLV(b, at, size)
+		switch {
+		case next == 0:
+			return crc, nil
+		case next < 0:
+			if at+lenTLV > size {
+				return 0, formatError(badTLVHead, at)
+			}
+			return 0, formatError(badTLVLength, at)
+		}
+		switch n := next - at - lenTLV; TLVType(b[at]) {
+		case TypeCRC32C:
+			if n != lenCRC32C {
+				return 0, formatError(badCRC32CLength, at)
+			}
+			if crc > 0 {
+				return 0, formatError(badCRC32CTwice, at)
+			}
+			crc = at + lenTLV
+		case TypeUniqueID:
+			if n > maxUniqueID {
+				return 0, formatError(badUniqueID, at)
+			}
+		case TypeSSL:
+			if n < lenSSL {
+				return 0, formatError(badSSL, at)
+			}
+			for sub := at + lenTLV + lenSSL; sub < next; {
+				after := nextTLV(b, sub, next)
+				if after == 0 {
+					return crc, nil
+				}
+				if after < 0 {
+					return 0, formatError(badSubTLV, sub)
+				}
+				sub = after
+			}
+		}
+		at = next
+	}
+	return crc, nil
+}
+
+// nextTLV returns where the TLV at byte at ends: negative if that isn't by end, 0 if b is too
+// short to tell.
+func nextTLV(b []byte, at, end int) int {
+	if at+lenTLV > end {
+		return -1
+	}
+	if at+lenTLV > len(b) {
+		return 0
+	}
+	next := at + lenTLV + int(binary.BigEndian.Uint16(b[at+1:]))
+	if next > end {
+		return -1
+	}
+	return next
+}
+
+var (
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+	zeroCRC32C [lenCRC32C]byte
+)
+
+// checksum returns the CRC32C of a header whose checksum's value is at byte at, which counts
+// as zero (section 2.2.3). On the wire the number is in network byte order, as senders do.
+func checksum(header []byte, at int) uint32 {
+	sum := crc32.Update(0, castagnoli, header[:at])
+	sum = crc32.Update(sum, castagnoli, zeroCRC32C[:])
+	return crc32.Update(sum, castagnoli, header[at+lenCRC32C:])
+}
