@@ -63,12 +63,12 @@ func (c *Conn) await(cfg *Config, stats *counters, action Action, peer netip.Add
 	return a
 }
 
-// release gives a back after its header was accepted.
+// release gives a back when nobody but its caller can use the connection's header any more.
 func (a *awaiting) release() {
 	a.mu.Lock()
 	a.cfg, a.stats, a.ln, a.conn, a.buf = nil, nil, nil, nil, nil
 	a.limit, a.deadline = time.Time{}, time.Time{}
-	a.reader, a.expelled, a.aborted = 0, 0, false
+	a.reader, a.expelled, a.aborted, a.err = 0, 0, false, nil
 	a.mu.Unlock()
 	awaitings.Put(a)
 }

@@ -201,6 +201,7 @@ func (ln *Listener) begin(inner net.Conn, action Action, peer netip.AddrPort) (c
 		a.release()
 		return c, false
 	case err != nil:
+		a.release()
 		return nil, true
 	}
 	a.ln, a.conn = ln, c
@@ -239,9 +240,7 @@ func (a *awaiting) keep() {
 		ln.deliver(c, nil)
 	}
 	ln.mu.Unlock()
-	if err == nil {
-		a.release()
-	}
+	a.release()
 }
 
 // Close closes the inner listener and all connections that no Accept has returned. Every
