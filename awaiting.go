@@ -163,6 +163,19 @@ func (a *awaiting) expel(c *Conn, why Reason) {
 	}
 }
 
+// discard takes a header that has arrived and that nobody reads off a connection which is
+// about to be closed: bytes left unread would make the kernel send a reset, which can
+// overtake what was written.
+func (a *awaiting) discard(c *Conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c.awaiting.Load() == a && a.reader == 0 && a.err == nil {
+		b := newBuffer()
+		b.readNow(c.inner)
+		b.release()
+	}
+}
+
 // applyDeadline sets the inner connection's read deadline to what comes first. Needs mu.
 func (a *awaiting) applyDeadline(c *Conn) error {
 	t := a.deadline

@@ -234,6 +234,9 @@ func (c *Conn) CloseWrite() error {
 
 // Close closes the inner connection. A Read or Write that waits returns with an error.
 func (c *Conn) Close() error {
+	if a := c.awaiting.Load(); a != nil {
+		a.discard(c)
+	}
 	c.mu.Lock()
 	if b := c.prefix.Swap(nil); b != nil {
 		b.release()

@@ -84,8 +84,8 @@ func (ln *Listener) Addr() net.Addr { return ln.inner.Addr() }
 // told to Config.OnDrop. The errors are the inner listener's, and one matched by net.ErrClosed
 // once that or the Listener is closed, for ever. It may be called by several goroutines at once.
 //
-// As long as nobody calls Accept at most one connection is accepted from the inner listener; others
-// stay in the kernel's backlog.
+// When nobody calls Accept nothing is accepted from the inner listener, but for one connection
+// that was waited for already: the kernel's backlog fills, not the heap.
 func (ln *Listener) Accept() (net.Conn, error) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
