@@ -17,7 +17,8 @@ const (
 // Config says whom a server trusts and how far. Only Policy is required.
 //
 // NewListener and NewPacketConn copy it. Its functions may be called by several goroutines at
-// once, and must not block: the next connection waits for them.
+// once, and must not block: the next connection waits for them. For a PacketConn read datagram
+// where a field says connection.
 type Config struct {
 	// Policy chooses what to do with each peer's connection.
 	Policy Policy

@@ -1,0 +1,280 @@
+package proxyproto
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// PacketConn is a connection on which every datagram begins with a PROXY header, as section 2
+// of the spec asks of UDP. To its user the datagrams are the clients': ReadFrom returns
+// the payload behind the header and the client's address, and WriteTo with that address replies
+// through the proxy that the datagram came from. A [PacketAddr] says all that this takes, so the PacketConn
+// remembers nothing.
+//
+// All methods may be called by several goroutines at once. Reading and writing in ways that
+// would go past the header, SyscallConn and ReadMsgUDP among them, aren't offered:
+// servers that look for them, as quic-go does, then use ReadFrom and WriteTo.
+type PacketConn struct {
+	inner  net.PacketConn
+	udp    *net.UDPConn // inner if it is one
+	local  netip.AddrPort
+	cfg    Config
+	policy atomic.Pointer[Policy]
+	stats  counters
+	recent atomic.Pointer[recentClients]
+}
+
+// NewPacketConn returns a PacketConn around inner. The Policy is asked about the sender of each
+// datagram, with inner's LocalAddr, and says what is done with this one alone:
+//
+//   - Reject drops it; Require wants a valid header at its front; Skip returns it as it is.
+//   - Optional takes the header if there is one and returns the datagram as it is if it
+//     doesn't begin as a header does; Ignore skips the header. What begins as one and
+//     isn't valid, or isn't whole by the end of the datagram, is dropped.
+//
+// Dropped datagrams are counted and told to OnDrop, and reading goes on. An empty one, where a
+// header is required, only counts as a probe. Headers of both versions are accepted, unless Config.Versions says
+// otherwise, and of any Protocol: the client of a TCP4 header has that address and is
+// replied to by UDP. LOCAL, UNKNOWN and UNSPEC leave the datagram its sender's own address.
+//
+// UDP tells nobody who really sent a datagram. A Policy that trusts an address trusts everyone
+// whose datagrams with this source address get here: the network in front has to drop those that don't come from
+// the proxy. And OnDrop is called as often as strangers send: it should count rather than log.
+//
+// HeaderTimeout, MaxPending and Lazy mean nothing to a PacketConn. It returns an error if cfg
+// has no Policy or makes no sense, and then leaves inner as it is.
+func NewPacketConn(inner net.PacketConn, cfg *Config) (*PacketConn, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	pc := &PacketConn{inner: inner, local: addrPort(inner.LocalAddr()), cfg: *cfg}
+	pc.udp, _ = inner.(*net.UDPConn)
+	pc.cfg.Versions = append([]Version(nil), cfg.Versions...)
+	pc.SetPolicy(cfg.Policy)
+	return pc, nil
+}
+
+// SetPolicy replaces the Policy for the datagrams that are read from now on. It may be called
+// while serving. A nil Policy rejects everybody.
+func (pc *PacketConn) SetPolicy(p Policy) {
+	if p == nil {
+		p = Always(Reject)
+	}
+	pc.policy.Store(&p)
+}
+
+// Stats returns the counts up to now: of datagrams, each of which counts in Accepted when it is
+// read and in one of the others when it is judged.
+func (pc *PacketConn) Stats() Stats { return pc.stats.stats() }
+
+// maxDatagram is more than UDP can carry: 65,507 bytes over IPv4 and 65,527 over IPv6.
+const maxDatagram = 1<<16 - 1
+
+// datagrams has what is read into when the caller's buffer might not hold header and payload.
+var datagrams = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
+
+// ReadFrom reads the next datagram that the Policy and its header let in. It returns the length
+// of the payload, which it puts into b, and a [PacketAddr]. n is 0 if there is nothing behind the
+// header.
+//
+// b needs no room for the header. A payload longer than b is cut, as a *net.UDPConn does.
+// What peers send is never an error: those are inner's, by its deadline or by Close for example.
+//
+// It allocates once for each datagram, for the address.
+func (pc *PacketConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
+	n, a, err := pc.ReadHeaderFrom(b, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	return n, a, nil
+}
+
+// ReadHeaderFrom is ReadFrom for those who want the header too: h, unless it is nil, becomes the
+// datagram's, or has Version 0 if there is none or the Policy says Ignore. It doesn't allocate.
+//
+// h is the caller's own. Its TLVs are copied, into the memory that h.TLVs has already if it
+// suffices: a loop that reads into the same Header has to [Header.Clone] what it wants to keep.
+func (pc *PacketConn) ReadHeaderFrom(b []byte, h *Header) (n int, addr PacketAddr, err error) {
+	buf := b
+	if len(b) < maxDatagram {
+		pooled := datagrams.Get().(*[maxDatagram]byte)
+		defer datagrams.Put(pooled)
+		buf = pooled[:]
+	}
+	for {
+		size, from, err := pc.receive(buf)
+		if err != nil {
+			return 0, PacketAddr{}, err
+		}
+		pc.stats.accepted.Add(1)
+		payload, addr, ok := pc.open(buf[:size], from, h)
+		if !ok {
+			continue
+		}
+		if recent := pc.recent.Load(); recent != nil {
+			recent.note(addr)
+		}
+		return copy(b, payload), addr, nil
+	}
+}
+
+// receive reads one datagram and its sender's own address.
+func (pc *PacketConn) receive(buf []byte) (int, PacketAddr, error) {
+	if pc.udp != nil {
+		n, peer, err := pc.udp.ReadFromUDPAddrPort(buf)
+		return n, ownAddr(peer, nil), err
+	}
+	n, peer, err := pc.inner.ReadFrom(buf)
+	return n, ownAddr(netip.AddrPort{}, peer), err
+}
+
+// open judges a datagram. It returns the payload and whose it is, and fills h if it isn't nil;
+// or it drops the datagram.
+func (pc *PacketConn) open(datagram []byte, from PacketAddr, h *Header) (payload []byte, addr PacketAddr, ok bool) {
+	peer := from.Peer()
+	action := (*pc.policy.Load())(peer, pc.local)
+	var header Header
+	var size int
+	switch action {
+	case Skip:
+		pc.stats.skipped.Add(1)
+	case Require, Optional, Ignore:
+		if len(datagram) == 0 && action == Require {
+			pc.stats.probe()
+			return nil, from, false
+		}
+		var reason Reason
+		var err error
+		header, size, reason, err = pc.cfg.judge(action, datagram, true)
+		if reason == 0 && action != Ignore && header.Version != 0 && pc.cfg.Validate != nil {
+			shown := header // apart, because it escapes
+			if err = pc.cfg.Validate(peer, &shown); err != nil {
+				reason = ReasonInvalid
+			}
+		}
+		if reason != 0 {
+			pc.drop(peer, reason, err, datagram)
+			return nil, from, false
+		}
+		pc.stats.serve(action, &header)
+		if action == Ignore {
+			header = Header{}
+		}
+	default:
+		pc.drop(peer, ReasonRejected, errRejected, nil)
+		return nil, from, false
+	}
+	if h != nil {
+		header.copyTo(h)
+	}
+	return datagram[size:], from.behind(&header), true
+}
+
+// drop is Config.drop without its garbage if nobody is told: strangers may send a lot.
+func (pc *PacketConn) drop(peer netip.AddrPort, reason Reason, err error, datagram []byte) {
+	if pc.cfg.OnDrop == nil {
+		pc.stats.drop(reason)
+		return
+	}
+	pc.cfg.drop(&pc.stats, peer, reason, err, datagram)
+}
+
+// copyTo makes *to a copy of h that shares no memory with it, and uses the memory of to's TLVs.
+func (h *Header) copyTo(to *Header) {
+	tlvs := append(to.TLVs[:0], h.TLVs...)
+	*to = *h
+	if to.TLVs = tlvs; h.Unix != nil {
+		unix := *h.Unix
+		to.Unix = &unix
+	}
+}
+
+// ErrNoProxy is what WriteTo says of an address that isn't ReadFrom's: nothing tells
+// through which proxy it is reached. It comes inside a *net.OpError.
+var ErrNoProxy = errors.New("proxyproto: no proxy is known for this address: WriteTo needs one that ReadFrom returned")
+
+// WriteTo sends b to the client that addr, a [PacketAddr], is the address of, through the proxy
+// that its datagram came from. No header is put before b: proxies expect none from servers.
+//
+// Any other address is an error matched by [ErrNoProxy]. A reply that was sent there directly
+// would come from an address which the client hasn't asked; and whoever knows that a peer
+// needs no proxy writes to the inner connection. See [PacketConn.Remember] for
+// programs that make addresses anew.
+func (pc *PacketConn) WriteTo(b []byte, addr net.Addr) (int, error) {
+	a, ok := addr.(PacketAddr)
+	if !ok {
+		if recent := pc.recent.Load(); recent != nil && addr != nil {
+			a, ok = recent.find(addrPort(addr))
+		}
+	}
+	switch {
+	case ok && pc.udp != nil && a.peer.IsValid():
+		return pc.udp.WriteToUDPAddrPort(b, a.peer)
+	case ok && pc.udp == nil && a.inner != nil:
+		return pc.inner.WriteTo(b, a.inner)
+	}
+	return 0, pc.opError("write", addr, ErrNoProxy)
+}
+
+// Remember makes WriteTo take plain addresses too, for programs that don't keep what ReadFrom
+// returned but make an address from its text: up to that many clients, those heard of last, are
+// remembered, each for as long as age after its last datagram. It costs a lock and some 400
+// bytes a client. Zero clients, or a zero age, end it and forget all; that is how it begins.
+//
+// When a client is heard of through another proxy the later one counts. So whoever can send through one of the
+// proxies with the source address of a client can turn that client's replies
+// over to this proxy; with the addresses of ReadFrom nobody can.
+func (pc *PacketConn) Remember(clients int, age time.Duration) {
+	if clients <= 0 || age <= 0 {
+		pc.recent.Store(nil)
+		return
+	}
+	pc.recent.Store(newRecentClients(clients, age))
+}
+
+// NetPacketConn returns the inner connection. Its datagrams have their headers, and what it
+// writes goes where the address says.
+func (pc *PacketConn) NetPacketConn() net.PacketConn { return pc.inner }
+
+// LocalAddr returns the inner connection's address. What a client has sent its datagram to is
+// [PacketAddr.Destination].
+func (pc *PacketConn) LocalAddr() net.Addr { return pc.inner.LocalAddr() }
+
+// Close closes the inner connection. A ReadFrom or WriteTo that waits returns with an error.
+func (pc *PacketConn) Close() error { return pc.inner.Close() }
+
+// SetDeadline sets the read and write deadlines.
+func (pc *PacketConn) SetDeadline(t time.Time) error { return pc.inner.SetDeadline(t) }
+
+// SetReadDeadline sets the deadline of reads. Datagrams that are dropped don't extend it.
+func (pc *PacketConn) SetReadDeadline(t time.Time) error { return pc.inner.SetReadDeadline(t) }
+
+// SetWriteDeadline sets the deadline of writes.
+func (pc *PacketConn) SetWriteDeadline(t time.Time) error { return pc.inner.SetWriteDeadline(t) }
+
+// SetReadBuffer sets the size of the kernel's receive buffer. If the inner connection can't the
+// error is matched by errors.ErrUnsupported.
+func (pc *PacketConn) SetReadBuffer(bytes int) error {
+	if inner, ok := pc.inner.(interface{ SetReadBuffer(bytes int) error }); ok {
+		return inner.SetReadBuffer(bytes)
+	}
+	return pc.opError("set", nil, errors.ErrUnsupported)
+}
+
+// SetWriteBuffer sets the size of the kernel's send buffer, in the same way.
+func (pc *PacketConn) SetWriteBuffer(bytes int) error {
+	if inner, ok := pc.inner.(interface{ SetWriteBuffer(bytes int) error }); ok {
+		return inner.SetWriteBuffer(bytes)
+	}
+	return pc.opError("set", nil, errors.ErrUnsupported)
+}
+
+// opError puts err in the form in which package net's connections return it.
+func (pc *PacketConn) opError(op string, addr net.Addr, err error) error {
+	local := pc.inner.LocalAddr()
+	return &net.OpError{Op: op, Net: local.Network(), Source: local, Addr: addr, Err: err}
+}

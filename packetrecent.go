@@ -1,0 +1,69 @@
+package proxyproto
+
+import (
+	"container/list"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// recentClients remembers how to reach the clients that were heard of last: at most limit of
+// them, each for age.
+type recentClients struct {
+	limit int
+	age   time.Duration
+
+	mu     sync.Mutex
+	order  list.List // of *recentClient, the last heard of in front
+	byAddr map[netip.AddrPort]*list.Element
+}
+
+type recentClient struct {
+	key   netip.AddrPort
+	addr  PacketAddr
+	heard time.Time
+}
+
+func newRecentClients(limit int, age time.Duration) *recentClients {
+	return &recentClients{limit: limit, age: age, byAddr: make(map[netip.AddrPort]*list.Element)}
+}
+
+// note remembers a client that was just heard of. One without an IP address can't be looked
+// for, and isn't remembered.
+func (r *recentClients) note(a PacketAddr) {
+	if !a.client.IsValid() {
+		return
+	}
+	news := recentClient{unmap(a.client), a, time.Now()}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e, ok := r.byAddr[news.key]; ok {
+		*e.Value.(*recentClient) = news
+		r.order.MoveToFront(e)
+		return
+	}
+	for e := r.order.Back(); e != nil; e = r.order.Back() {
+		oldest := e.Value.(*recentClient)
+		if r.order.Len() < r.limit && news.heard.Sub(oldest.heard) < r.age {
+			break
+		}
+		delete(r.byAddr, oldest.key)
+		r.order.Remove(e)
+	}
+	r.byAddr[news.key] = r.order.PushFront(&news)
+}
+
+// find returns the way to a client, if it is remembered.
+func (r *recentClients) find(client netip.AddrPort) (PacketAddr, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e, ok := r.byAddr[client]
+	if !ok {
+		return PacketAddr{}, false
+	}
+	c := e.Value.(*recentClient)
+	if time.Since(c.heard) >= r.age {
+		return PacketAddr{}, false
+	}
+	return c.addr, true
+}
