@@ -117,25 +117,26 @@ func checkTLVs(b []byte, at, size int) error {
 
 // frameTLVs checks the form of the same TLVs, and returns where the value of the CRC32C is,
 // or 0 if there is none.
+//
+// What can't come right any more is refused before its last byte is there, and the checks are in
+// the order in which bytes settle them, so that fewer bytes never break another rule than more.
 func frameTLVs(b []byte, at, size int) (crc int, err *FormatError) {
 	for at < size {
-		next := nextTLV(b, at, size)
-		switch {
-		case next == 0:
-			return crc, nil
-		case next < 0:
-			if at+lenTLV > size {
-				return 0, formatError(badTLVHead, at)
-			}
-			return 0, formatError(badTLVLength, at)
+		room := size - at - lenTLV
+		if room < 0 {
+			return 0, formatError(badTLVHead, at)
 		}
-		switch n := next - at - lenTLV; TLVType(b[at]) {
+		if at >= len(b) {
+			return crc, nil
+		}
+		n, known := tlvLength(b, at)
+		switch TLVType(b[at]) {
 		case TypeCRC32C:
-			if n != lenCRC32C {
-				return 0, formatError(badCRC32CLength, at)
-			}
 			if crc > 0 {
 				return 0, formatError(badCRC32CTwice, at)
+			}
+			if !fills(lenCRC32C, room) || n > lenCRC32C || known && n < lenCRC32C {
+				return 0, formatError(badCRC32CLength, at)
 			}
 			crc = at + lenTLV
 		case TypeUniqueID:
@@ -143,18 +144,26 @@ func frameTLVs(b []byte, at, size int) (crc int, err *FormatError) {
 				return 0, formatError(badUniqueID, at)
 			}
 		case TypeSSL:
-			if n < lenSSL {
+			if lenSSL < room && !fills(lenSSL, room) {
+				return 0, formatError(badSubTLV, at+lenTLV+lenSSL)
+			}
+			if room < lenSSL || known && n < lenSSL {
 				return 0, formatError(badSSL, at)
 			}
-			for sub := at + lenTLV + lenSSL; sub < next; {
-				after := nextTLV(b, sub, next)
-				if after == 0 {
-					return crc, nil
-				}
-				if after < 0 {
-					return 0, formatError(badSubTLV, sub)
-				}
-				sub = after
+		}
+		if n > room {
+			return 0, formatError(badTLVLength, at)
+		}
+		if !known {
+			return crc, nil
+		}
+		next := at + lenTLV + n
+		if next < size && size < next+lenTLV {
+			return 0, formatError(badTLVHead, next)
+		}
+		if TLVType(b[at]) == TypeSSL {
+			if sub := frameSubTLVs(b, at+lenTLV+lenSSL, next); sub > 0 {
+				return 0, formatError(badSubTLV, sub)
 			}
 		}
 		at = next
@@ -162,20 +171,40 @@ func frameTLVs(b []byte, at, size int) (crc int, err *FormatError) {
 	return crc, nil
 }
 
-// nextTLV returns where the TLV at byte at ends: negative if that isn't by end, 0 if b is too
-// short to tell.
-func nextTLV(b []byte, at, end int) int {
-	if at+lenTLV > end {
-		return -1
+// frameSubTLVs returns where the first TLV is that doesn't fit between at and end, or 0.
+func frameSubTLVs(b []byte, at, end int) int {
+	for at < end {
+		if end < at+lenTLV {
+			return at
+		}
+		if at >= len(b) {
+			return 0
+		}
+		n, known := tlvLength(b, at)
+		if at+lenTLV+n > end {
+			return at
+		}
+		if !known {
+			return 0
+		}
+		at += lenTLV + n
 	}
-	if at+lenTLV > len(b) {
-		return 0
+	return 0
+}
+
+// fills reports whether a value of at least n bytes, alone or with TLVs behind it, fills room bytes.
+func fills(n, room int) bool { return room == n || room >= n+lenTLV }
+
+// tlvLength returns the length of the value of the TLV at byte at if it is known, or else the
+// least that it can be.
+func tlvLength(b []byte, at int) (n int, known bool) {
+	switch len(b) - at {
+	case 1:
+		return 0, false
+	case 2:
+		return int(b[at+1]) << 8, false
 	}
-	next := at + lenTLV + int(binary.BigEndian.Uint16(b[at+1:]))
-	if next > end {
-		return -1
-	}
-	return next
+	return int(binary.BigEndian.Uint16(b[at+1:])), true
 }
 
 var (
