@@ -1,0 +1,79 @@
+// Https serves HTTP behind a balancer, with the clients' TLS at either end.
+//
+// If the balancer passes TLS on, it ends here. The header comes before it, in the clear:
+//
+//	go run "$(go env GOROOT)/src/crypto/tls/generate_cert.go" -host localhost
+//	go run ./examples/https -cert cert.pem -key key.pem
+//	curl -k --haproxy-protocol https://localhost:8443/
+//
+// If TLS ends at the balancer, requests come in the clear behind the header, also those of HTTP/2
+// that the balancer has negotiated with the client (HAProxy: server … send-proxy-v2-ssl, alpn h2 on
+// the bind line):
+//
+//	go run ./examples/https
+//	curl --haproxy-protocol http://localhost:8443/
+//	curl --haproxy-protocol --http2-prior-knowledge http://localhost:8443/
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+
+	"github.com/seed2e8fe8ee/proxyproto"
+)
+
+func main() {
+	cert := flag.String("cert", "", "certificate, if clients' TLS ends here")
+	key := flag.String("key", "", "its key")
+	flag.Parse()
+
+	policy, err := proxyproto.ParseTrust("127.0.0.1", "::1") // your balancer
+	if err != nil {
+		log.Fatal(err)
+	}
+	inner, err := net.Listen("tcp", "localhost:8443")
+	if err != nil {
+		log.Fatal(err)
+	}
+	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{Policy: policy})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if *cert != "" {
+		log.Fatal(newServer().ServeTLS(ln, *cert, *key))
+	}
+	log.Fatal(newServer().Serve(ln))
+}
+
+// newServer makes a server for both: ServeTLS if TLS ends here, Serve if it ends at the balancer.
+func newServer() *http.Server {
+	srv := &http.Server{
+		Handler:     http.HandlerFunc(hello),
+		ConnContext: proxyproto.ConnContext, // for FromContext
+		Protocols:   new(http.Protocols),
+	}
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetHTTP2(true)            // negotiated in TLS that ends here
+	srv.Protocols.SetUnencryptedHTTP2(true) // negotiated by the balancer in TLS that ends there
+	return srv
+}
+
+func hello(w http.ResponseWriter, r *http.Request) {
+	fmt.Fprintf(w, "hello %s, you came by %s, over TLS: %v\n", r.RemoteAddr, r.Proto, overTLS(r))
+}
+
+// overTLS reports whether the client used TLS, wherever it ended.
+func overTLS(r *http.Request) bool {
+	if r.TLS != nil {
+		return true
+	}
+	h, ok := proxyproto.FromContext(r.Context())
+	if !ok {
+		return false
+	}
+	ssl, ok := h.TLVs.SSL()
+	return ok && ssl.TLS()
+}
