@@ -1,0 +1,57 @@
+# The targets are explained in CONTRIBUTING.md.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.PHONY: test packages check fuzz unit bench clean
+
+# Here as in CI a missing program fails the tests that need it, instead of skipping them.
+export CI := true
+
+MODULES := $(patsubst %/,%,$(dir $(shell git ls-files '*go.mod')))
+PACKAGES := $(shell cat .ci/packages)
+GOTESTSUM := go run gotest.tools/gotestsum@v1.13.0
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME ?= 5s
+OUT := $(CURDIR)/.build
+
+test: packages check fuzz unit
+
+# packages installs the Debian packages that the tests need and that are missing.
+packages:
+	@missing=; for p in $(PACKAGES); do \
+		dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "The tests need these Debian packages; as root: apt-get install --no-install-recommends$$missing" >&2; exit 1; fi; \
+	echo "installing$$missing"; \
+	apt-get update -qq; \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+
+# check is what can be said of the code without running it.
+check:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	@for m in $(MODULES); do \
+		echo "vet and staticcheck: $$m"; \
+		(cd $$m && go vet ./... && $(STATICCHECK) ./...); done
+
+# fuzz runs each fuzz target for FUZZTIME.
+fuzz:
+	@mkdir -p $(OUT); \
+	git ls-files '*_test.go' | xargs grep -H '^func Fuzz' | sed -E 's,^(.*/)?[^/]*_test\.go:func (Fuzz[A-Za-z0-9_]*).*,./\1 \2,' | \
+	while read -r dir target; do \
+		(cd $$dir && go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) . </dev/null >$(OUT)/fuzz.log 2>&1) || { cat $(OUT)/fuzz.log; exit 1; }; \
+		echo "$$dir $$target: $$(grep -oE 'execs: [0-9]+' $(OUT)/fuzz.log | tail -n 1)"; done
+
+# unit runs the tests of all modules under the race detector, and ends with their counts.
+unit:
+	@rm -rf $(OUT)/test && mkdir -p $(OUT)/test; failed=0; \
+	for m in $(MODULES); do \
+		echo "tests: $$m"; \
+		(cd $$m && $(GOTESTSUM) --jsonfile $(OUT)/test/$$(echo $$m | tr / _).json --format pkgname-and-test-fails -- -race -timeout 15m ./...) || failed=1; done; \
+	cat $(OUT)/test/*.json | awk ' \
+		/"Test":/ && /"Action":"pass"/ { passed++ } /"Test":/ && /"Action":"fail"/ { failed++ } /"Test":/ && /"Action":"skip"/ { skipped++ } \
+		END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }'; \
+	exit $$failed
+
+clean:
+	rm -rf $(OUT)
