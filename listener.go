@@ -88,17 +88,15 @@ func (ln *Listener) Addr() net.Addr { return ln.inner.Addr() }
 // that was waited for already: the kernel's backlog fills, not the heap.
 func (ln *Listener) Accept() (net.Conn, error) {
 	ln.mu.Lock()
-	defer ln.mu.Unlock()
 	ln.waiting++
-	defer func() { ln.waiting-- }()
-	for {
+	var r accepted
+	for r.conn == nil && r.err == nil {
 		switch {
 		case len(ln.ready) > 0:
-			r := ln.ready[0]
+			r = ln.ready[0]
 			ln.ready = slices.Delete(ln.ready, 0, 1)
-			return r.conn, r.err
 		case ln.closed != nil:
-			return nil, ln.closed
+			r.err = ln.closed
 		case ln.accepting:
 			ln.news.Wait()
 		case ln.pending.n > 0:
@@ -107,15 +105,15 @@ func (ln *Listener) Accept() (net.Conn, error) {
 		default:
 			ln.accepting = true
 			ln.mu.Unlock()
-			conn, err := ln.acceptNext()
+			r.conn, r.err = ln.acceptNext()
 			ln.mu.Lock()
 			ln.accepting = false
 			ln.news.Signal() // the next caller's turn
-			if conn != nil || err != nil {
-				return conn, err
-			}
 		}
 	}
+	ln.waiting--
+	ln.mu.Unlock()
+	return r.conn, r.err
 }
 
 // acceptAside accepts for the callers of Accept until each has a result.

@@ -73,8 +73,9 @@ type dropReason string
 func (e dropReason) Error() string { return "proxyproto: " + string(e) }
 
 // Stats are counts since the Listener was made. A connection counts in Accepted when the inner
-// listener returns it, and later in exactly one of the others. For a PacketConn it is the
-// datagrams that are counted.
+// listener returns it, and in exactly one of the others when it is decided what becomes of it: for
+// a lazy one that is when its header is read, if ever. For a PacketConn it is the datagrams that
+// are counted.
 type Stats struct {
 	Accepted uint64 // connections from the inner listener
 	Pending  int    // those of them whose header is being awaited now; not counted when Lazy
