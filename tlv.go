@@ -69,14 +69,27 @@ type TLVs []byte
 // seen it ends where they stop being well-formed.
 func (t TLVs) All() iter.Seq2[TLVType, []byte] {
 	return func(yield func(TLVType, []byte) bool) {
-		for rest := t; len(rest) >= lenTLV; {
-			end := lenTLV + int(binary.BigEndian.Uint16(rest[1:]))
-			if end > len(rest) || !yield(TLVType(rest[0]), rest[lenTLV:end:end]) {
+		for at := uint(0); at+2 < uint(len(t)); {
+			end := at + lenTLV + (uint(t[at+1])<<8 | uint(t[at+2]))
+			if end > uint(len(t)) || !yield(TLVType(t[at]), t[at+lenTLV:end:end]) {
 				return
 			}
-			rest = rest[end:]
+			at = end
 		}
 	}
+}
+
+// plain reports whether t is well-formed and has no TLV that needs a closer look.
+func (t TLVs) plain() bool {
+	at := uint(0)
+	for at+2 < uint(len(t)) {
+		typ, n := TLVType(t[at]), uint(t[at+1])<<8|uint(t[at+2])
+		if typ == TypeCRC32C || typ == TypeSSL || typ == TypeUniqueID && n > maxUniqueID {
+			return false
+		}
+		at += lenTLV + n
+	}
+	return at == uint(len(t))
 }
 
 // Lookup returns the value of the first TLV of a type, and whether there is one. The value
