@@ -48,7 +48,7 @@ func TestPacketAddrKinds(t *testing.T) {
 			send(t, proxy, pc, packet(t, c.header, "hello"))
 			payload, addr := receive(t, pc)
 			assert.Equal(t, "hello", payload)
-			a := addr.(PacketAddr)
+			a := addr.(*PacketAddr)
 			assert.Equal(t, c.want.String(), a.Unwrap().String())
 			assert.IsType(t, c.want, a.Unwrap())
 			assert.Equal(t, c.want.String(), a.String())
@@ -71,19 +71,19 @@ func TestPacketAddrKinds(t *testing.T) {
 func TestPacketAddrEquality(t *testing.T) {
 	pc := newPacketConn(t, &Config{Policy: Always(Require)})
 	one, two := listenUDP(t, "127.0.0.1:0"), listenUDP(t, "127.0.0.1:0")
-	from := func(proxy net.PacketConn, h Header) net.Addr {
+	from := func(proxy net.PacketConn, h Header) PacketAddr {
 		send(t, proxy, pc, packet(t, h, ""))
 		_, addr := receive(t, pc)
-		return addr
+		return *addr.(*PacketAddr)
 	}
 	h, other := packetHeader(), packetHeader()
 	other.Destination = netip.AddrPortFrom(other.Destination.Addr(), 54)
-	a := from(one, h)
-	assert.True(t, a == from(one, h))
-	assert.False(t, a == from(two, h), "another proxy")
-	assert.False(t, a == from(one, other), "another destination")
-	assert.Equal(t, a.String(), from(two, other).String(), "the client is the same")
-	assert.Len(t, map[net.Addr]bool{a: true, from(one, h): true}, 1, "fit for a map's key")
+	a, again, through, to := from(one, h), from(one, h), from(two, h), from(one, other)
+	assert.True(t, a == again)
+	assert.False(t, a == through, "another proxy")
+	assert.False(t, a == to, "another destination")
+	assert.Equal(t, a.String(), through.String(), "the client is the same")
+	assert.Equal(t, a.String(), to.String(), "the client is the same")
 }
 
 func TestPacketAddrAsText(t *testing.T) {
@@ -99,7 +99,7 @@ func TestPacketAddrUnwrapIsTheCallersOwn(t *testing.T) {
 	pc := newPacketConn(t, &Config{Policy: Always(Require)})
 	send(t, listenUDP(t, "127.0.0.1:0"), pc, packet(t, packetHeader(), ""))
 	_, addr := receive(t, pc)
-	unwrapped := addr.(PacketAddr).Unwrap().(*net.UDPAddr)
+	unwrapped := addr.(*PacketAddr).Unwrap().(*net.UDPAddr)
 	unwrapped.IP[3], unwrapped.Port = 99, 1
 	assert.Equal(t, packetSource, addr.String())
 }
@@ -107,10 +107,17 @@ func TestPacketAddrUnwrapIsTheCallersOwn(t *testing.T) {
 // A peer's link-local address needs its zone to be written to, and a Policy doesn't.
 func TestPacketAddrZone(t *testing.T) {
 	peer := netip.MustParseAddrPort("[fe80::1%eth0]:53")
-	for _, a := range []PacketAddr{ownAddr(peer, nil), ownAddr(netip.AddrPort{}, net.UDPAddrFromAddrPort(peer))} {
+	for _, inner := range []net.Addr{nil, net.UDPAddrFromAddrPort(peer)} {
+		var a PacketAddr
+		a.own(peer, inner)
+		assert.Equal(t, peer, a.socketPeer())
 		assert.Equal(t, peer.String(), a.String())
 		assert.Equal(t, net.UDPAddrFromAddrPort(peer), a.Unwrap())
 		assert.Equal(t, "[fe80::1]:53", a.Peer().String())
+		h := packetHeader()
+		a.behind(&h)
+		assert.Equal(t, packetSource, a.String(), "the proxy's zone isn't the client's")
+		assert.Equal(t, peer, a.socketPeer())
 	}
 }
 

@@ -67,24 +67,42 @@ func (pc *PacketConn) SetPolicy(p Policy) {
 	pc.policy.Store(&p)
 }
 
-// Stats returns the counts up to now: of datagrams, each of which counts in Accepted when it is
-// read and in one of the others when it is judged.
-func (pc *PacketConn) Stats() Stats { return pc.stats.stats() }
+// Stats returns the counts up to now, of datagrams: each is in Accepted and in one of the others.
+func (pc *PacketConn) Stats() Stats {
+	s := pc.stats.stats() // without Accepted, which would be one more count for each
+	s.Accepted = s.V1 + s.V2 + s.Local + s.Bare + s.Ignored + s.Skipped + s.Probes + s.TotalDropped()
+	return s
+}
 
 // maxDatagram is more than UDP can carry: 65,507 bytes over IPv4 and 65,527 over IPv6.
 const maxDatagram = 1<<16 - 1
 
-// datagrams has what is read into when the caller's buffer might not hold header and payload.
-var datagrams = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
+// A packetReader is what reading a datagram takes. Readers are pooled.
+type packetReader struct {
+	addrs []PacketAddr      // to be given out: memory for several at once is cheaper than for each
+	data  [maxDatagram]byte // in case the caller's buffer might not hold header and payload
+}
+
+var packetReaders = sync.Pool{New: func() any { return new(packetReader) }}
+
+func (r *packetReader) newAddr() *PacketAddr {
+	const atOnce = 8
+	if len(r.addrs) == 0 {
+		r.addrs = make([]PacketAddr, atOnce)
+	}
+	a := &r.addrs[0]
+	r.addrs = r.addrs[1:]
+	return a
+}
 
 // ReadFrom reads the next datagram that the Policy and its header let in. It returns the length
-// of the payload, which it puts into b, and a [PacketAddr]. n is 0 if there is nothing behind the
+// of the payload, which it puts into b, and a [*PacketAddr]. n is 0 if there is nothing behind the
 // header.
 //
 // b needs no room for the header. A payload longer than b is cut, as a *net.UDPConn does.
 // What peers send is never an error: those are inner's, by its deadline or by Close for example.
 //
-// It allocates once for each datagram, for the address.
+// It allocates 512 bytes for the addresses of every eight datagrams.
 func (pc *PacketConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 	n, a, err := pc.ReadHeaderFrom(b, nil)
 	if err != nil {
@@ -94,26 +112,32 @@ func (pc *PacketConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 }
 
 // ReadHeaderFrom is ReadFrom for those who want the header too: h, unless it is nil, becomes the
-// datagram's, or has Version 0 if there is none or the Policy says Ignore. It doesn't allocate.
+// datagram's, or has Version 0 if there is none or the Policy says Ignore.
 //
 // h is the caller's own. Its TLVs are copied, into the memory that h.TLVs has already if it
 // suffices: a loop that reads into the same Header has to [Header.Clone] what it wants to keep.
-func (pc *PacketConn) ReadHeaderFrom(b []byte, h *Header) (n int, addr PacketAddr, err error) {
+func (pc *PacketConn) ReadHeaderFrom(b []byte, h *Header) (n int, addr *PacketAddr, err error) {
+	r := packetReaders.Get().(*packetReader)
+	defer packetReaders.Put(r)
 	buf := b
 	if len(b) < maxDatagram {
-		pooled := datagrams.Get().(*[maxDatagram]byte)
-		defer datagrams.Put(pooled)
-		buf = pooled[:]
+		buf = r.data[:]
 	}
 	for {
-		size, from, err := pc.receive(buf)
+		n, peer, inner, err := pc.receive(buf)
 		if err != nil {
-			return 0, PacketAddr{}, err
+			return 0, nil, err
 		}
-		pc.stats.accepted.Add(1)
-		payload, addr, ok := pc.open(buf[:size], from, h)
+		var header Header
+		payload, ok := pc.open(buf[:n], unmap(peer), &header)
 		if !ok {
 			continue
+		}
+		addr = r.newAddr()
+		addr.own(peer, inner)
+		addr.behind(&header)
+		if h != nil {
+			header.copyTo(h)
 		}
 		if recent := pc.recent.Load(); recent != nil {
 			recent.note(addr)
@@ -122,56 +146,54 @@ func (pc *PacketConn) ReadHeaderFrom(b []byte, h *Header) (n int, addr PacketAdd
 	}
 }
 
-// receive reads one datagram and its sender's own address.
-func (pc *PacketConn) receive(buf []byte) (int, PacketAddr, error) {
+// receive reads a datagram. peer is its sender, as the socket has it, if that is an IP address;
+// inner is the sender if the inner connection isn't a *net.UDPConn.
+func (pc *PacketConn) receive(buf []byte) (n int, peer netip.AddrPort, inner net.Addr, err error) {
 	if pc.udp != nil {
-		n, peer, err := pc.udp.ReadFromUDPAddrPort(buf)
-		return n, ownAddr(peer, nil), err
+		n, peer, err = pc.udp.ReadFromUDPAddrPort(buf)
+		return n, peer, nil, err
 	}
-	n, peer, err := pc.inner.ReadFrom(buf)
-	return n, ownAddr(netip.AddrPort{}, peer), err
+	n, inner, err = pc.inner.ReadFrom(buf)
+	if ip, ok := inner.(interface{ AddrPort() netip.AddrPort }); ok {
+		peer = ip.AddrPort()
+	}
+	return n, peer, inner, err
 }
 
-// open judges a datagram. It returns the payload and whose it is, and fills h if it isn't nil;
-// or it drops the datagram.
-func (pc *PacketConn) open(datagram []byte, from PacketAddr, h *Header) (payload []byte, addr PacketAddr, ok bool) {
-	peer := from.Peer()
-	action := (*pc.policy.Load())(peer, pc.local)
-	var header Header
-	var size int
-	switch action {
+// open judges a datagram. It returns the payload, and fills the header if there is one that is
+// believed; or it drops the datagram.
+func (pc *PacketConn) open(datagram []byte, peer netip.AddrPort, header *Header) (payload []byte, ok bool) {
+	switch action := (*pc.policy.Load())(peer, pc.local); action {
 	case Skip:
 		pc.stats.skipped.Add(1)
+		return datagram, true
 	case Require, Optional, Ignore:
 		if len(datagram) == 0 && action == Require {
 			pc.stats.probe()
-			return nil, from, false
+			return nil, false
 		}
+		var n int
 		var reason Reason
 		var err error
-		header, size, reason, err = pc.cfg.judge(action, datagram, true)
+		*header, n, reason, err = pc.cfg.judge(action, datagram, true)
 		if reason == 0 && action != Ignore && header.Version != 0 && pc.cfg.Validate != nil {
-			shown := header // apart, because it escapes
+			shown := *header // apart, because it escapes
 			if err = pc.cfg.Validate(peer, &shown); err != nil {
 				reason = ReasonInvalid
 			}
 		}
 		if reason != 0 {
 			pc.drop(peer, reason, err, datagram)
-			return nil, from, false
+			return nil, false
 		}
-		pc.stats.serve(action, &header)
+		pc.stats.serve(action, header)
 		if action == Ignore {
-			header = Header{}
+			*header = Header{}
 		}
-	default:
-		pc.drop(peer, ReasonRejected, errRejected, nil)
-		return nil, from, false
+		return datagram[n:], true
 	}
-	if h != nil {
-		header.copyTo(h)
-	}
-	return datagram[size:], from.behind(&header), true
+	pc.drop(peer, ReasonRejected, errRejected, nil)
+	return nil, false
 }
 
 // drop is Config.drop without its garbage if nobody is told: strangers may send a lot.
@@ -197,7 +219,7 @@ func (h *Header) copyTo(to *Header) {
 // through which proxy it is reached. It comes inside a *net.OpError.
 var ErrNoProxy = errors.New("proxyproto: no proxy is known for this address: WriteTo needs one that ReadFrom returned")
 
-// WriteTo sends b to the client that addr, a [PacketAddr], is the address of, through the proxy
+// WriteTo sends b to the client that addr, a [*PacketAddr], is the address of, through the proxy
 // that its datagram came from. No header is put before b: proxies expect none from servers.
 //
 // Any other address is an error matched by [ErrNoProxy]. A reply that was sent there directly
@@ -205,17 +227,16 @@ var ErrNoProxy = errors.New("proxyproto: no proxy is known for this address: Wri
 // needs no proxy writes to the inner connection. See [PacketConn.Remember] for
 // programs that make addresses anew.
 func (pc *PacketConn) WriteTo(b []byte, addr net.Addr) (int, error) {
-	a, ok := addr.(PacketAddr)
-	if !ok {
-		if recent := pc.recent.Load(); recent != nil && addr != nil {
-			a, ok = recent.find(addrPort(addr))
-		}
+	a, _ := addr.(*PacketAddr)
+	if recent := pc.recent.Load(); a == nil && recent != nil {
+		a = recent.find(addrPort(addr))
 	}
 	switch {
-	case ok && pc.udp != nil && a.peer.IsValid():
-		return pc.udp.WriteToUDPAddrPort(b, a.peer)
-	case ok && pc.udp == nil && a.inner != nil:
-		return pc.inner.WriteTo(b, a.inner)
+	case a == nil:
+	case pc.udp != nil && a.hasPeer:
+		return pc.udp.WriteToUDPAddrPort(b, a.socketPeer())
+	case pc.udp == nil && a.rare != nil && a.rare.inner != nil:
+		return pc.inner.WriteTo(b, a.rare.inner)
 	}
 	return 0, pc.opError("write", addr, ErrNoProxy)
 }

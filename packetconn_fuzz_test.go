@@ -86,7 +86,7 @@ func fuzzPacketWant(datagram []byte, action Action, limit int) (h Header, payloa
 	return Header{}, nil, false
 }
 
-func fuzzPacketAddr(t *testing.T, a PacketAddr, h *Header, peer netip.AddrPort) {
+func fuzzPacketAddr(t *testing.T, a *PacketAddr, h *Header, peer netip.AddrPort) {
 	require.Equal(t, peer, a.Peer())
 	require.Equal(t, unmap(h.Destination).IsValid(), a.Destination().IsValid())
 	want := h.SourceAddr()

@@ -252,7 +252,7 @@ func TestPacketPolicyGetsPlainAddresses(t *testing.T) {
 	_, addr := receive(t, pc)
 	assert.Equal(t, []netip.AddrPort{proxy.LocalAddr().(*net.UDPAddr).AddrPort()}, peers)
 	assert.Equal(t, []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(port))}, locals)
-	assert.Equal(t, peers[0], addr.(PacketAddr).Peer())
+	assert.Equal(t, peers[0], addr.(*PacketAddr).Peer())
 	_, err = pc.WriteTo([]byte("reply"), addr)
 	require.NoError(t, err)
 	payload, _ := receive(t, proxy)
@@ -298,7 +298,7 @@ func TestPacketRepliesGoThroughTheirProxy(t *testing.T) {
 			send(t, proxy, pc, packet(t, h, "hello"))
 			_, addr := receive(t, pc)
 			require.Equal(t, source, addr.String())
-			assert.Equal(t, proxy.LocalAddr().String(), addr.(PacketAddr).Peer().String())
+			assert.Equal(t, proxy.LocalAddr().String(), addr.(*PacketAddr).Peer().String())
 			addrs = append(addrs, addr)
 		}
 		send(t, proxy, pc, packet(t, localHeader, "health"))
@@ -307,8 +307,8 @@ func TestPacketRepliesGoThroughTheirProxy(t *testing.T) {
 		addrs = append(addrs, addr)
 	}
 	for i := len(addrs) - 1; i >= 0; i-- {
-		a := addrs[i].(PacketAddr)
-		n, err := pc.WriteTo([]byte{byte(i)}, a)
+		a := *addrs[i].(*PacketAddr)
+		n, err := pc.WriteTo([]byte{byte(i)}, &a)
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
 		payload, from := receive(t, proxies[i/3])

@@ -15,26 +15,26 @@ type recentClients struct {
 
 	mu     sync.Mutex
 	order  list.List // of *recentClient, the last heard of in front
-	byAddr map[netip.AddrPort]*list.Element
+	byAddr map[ipPort]*list.Element
 }
 
 type recentClient struct {
-	key   netip.AddrPort
-	addr  PacketAddr
+	key   ipPort
+	addr  *PacketAddr
 	heard time.Time
 }
 
 func newRecentClients(limit int, age time.Duration) *recentClients {
-	return &recentClients{limit: limit, age: age, byAddr: make(map[netip.AddrPort]*list.Element)}
+	return &recentClients{limit: limit, age: age, byAddr: make(map[ipPort]*list.Element)}
 }
 
 // note remembers a client that was just heard of. One without an IP address can't be looked
 // for, and isn't remembered.
-func (r *recentClients) note(a PacketAddr) {
-	if !a.client.IsValid() {
+func (r *recentClients) note(a *PacketAddr) {
+	if !a.hasClient {
 		return
 	}
-	news := recentClient{unmap(a.client), a, time.Now()}
+	news := recentClient{a.client, a, time.Now()}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e, ok := r.byAddr[news.key]; ok {
@@ -53,17 +53,20 @@ func (r *recentClients) note(a PacketAddr) {
 	r.byAddr[news.key] = r.order.PushFront(&news)
 }
 
-// find returns the way to a client, if it is remembered.
-func (r *recentClients) find(client netip.AddrPort) (PacketAddr, bool) {
+// find returns the way to a client, or nil if it isn't remembered.
+func (r *recentClients) find(client netip.AddrPort) *PacketAddr {
+	if !client.IsValid() {
+		return nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e, ok := r.byAddr[client]
+	e, ok := r.byAddr[pack(client)]
 	if !ok {
-		return PacketAddr{}, false
+		return nil
 	}
 	c := e.Value.(*recentClient)
 	if time.Since(c.heard) >= r.age {
-		return PacketAddr{}, false
+		return nil
 	}
-	return c.addr, true
+	return c.addr
 }

@@ -17,8 +17,8 @@ func TestPacketWriteToPlainAddress(t *testing.T) {
 	proxy := listenUDP(t, "127.0.0.1:0")
 	send(t, proxy, pc, packet(t, packetHeader(), "hello"))
 	_, addr := receive(t, pc)
-	plain := addr.(PacketAddr).Unwrap()
-	for _, to := range []net.Addr{plain, proxy.LocalAddr(), nil, PacketAddr{}, &net.UnixAddr{Net: "unixgram", Name: "/run/x"}} {
+	plain := addr.(*PacketAddr).Unwrap()
+	for _, to := range []net.Addr{plain, proxy.LocalAddr(), nil, (*PacketAddr)(nil), &PacketAddr{}, &net.UnixAddr{Net: "unixgram", Name: "/run/x"}} {
 		n, err := pc.WriteTo([]byte("reply"), to)
 		assert.Zero(t, n)
 		assert.ErrorIs(t, err, ErrNoProxy, "%v", to)
@@ -84,10 +84,13 @@ func TestPacketRemember(t *testing.T) {
 	assert.ErrorIs(t, err, ErrNoProxy, "forgotten")
 }
 
-func recentTestAddr(i int) (netip.AddrPort, PacketAddr) {
+func recentTestAddr(i int) (netip.AddrPort, *PacketAddr) {
 	client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 53)
 	proxy := netip.MustParseAddrPort(fmt.Sprintf("10.0.0.1:%d", 1000+i))
-	return client, PacketAddr{client: client, peer: proxy}
+	a := new(PacketAddr)
+	a.own(proxy, nil)
+	a.behind(&Header{Source: client, Destination: client})
+	return client, a
 }
 
 func TestRecentClientsAreBounded(t *testing.T) {
@@ -95,7 +98,7 @@ func TestRecentClientsAreBounded(t *testing.T) {
 	known := func() (known []int) {
 		for i := range 20 {
 			client, want := recentTestAddr(i)
-			if a, ok := r.find(client); ok {
+			if a := r.find(client); a != nil {
 				assert.Equal(t, want, a)
 				known = append(known, i)
 			}
@@ -119,7 +122,9 @@ func TestRecentClientsAreBounded(t *testing.T) {
 		note(i + 10)
 	}
 	assert.Equal(t, []int{17, 18, 19}, known())
-	r.note(PacketAddr{other: &net.UnixAddr{Name: "/run/x"}})
+	var unix PacketAddr
+	unix.own(netip.AddrPort{}, &net.UnixAddr{Name: "/run/x"})
+	r.note(&unix)
 	assert.Equal(t, []int{17, 18, 19}, known(), "without an IP address it can't be looked for")
 }
 
@@ -132,13 +137,10 @@ func TestRecentClientsExpire(t *testing.T) {
 		time.Sleep(40 * time.Second)
 		r.note(b)
 		time.Sleep(20*time.Second - 1)
-		_, ok := r.find(first)
-		assert.True(t, ok)
+		assert.NotNil(t, r.find(first))
 		time.Sleep(1)
-		_, ok = r.find(first)
-		assert.False(t, ok)
-		_, ok = r.find(second)
-		assert.True(t, ok)
+		assert.Nil(t, r.find(first))
+		assert.NotNil(t, r.find(second))
 		r.note(a)
 		assert.Equal(t, 2, r.order.Len())
 		time.Sleep(2 * time.Minute)
