@@ -97,6 +97,9 @@ type Header struct {
 
 	// Unix has the addresses if Protocol is UnixStream or UnixDatagram, and is nil otherwise.
 	Unix *UnixAddrs
+
+	// A size that is a multiple of 16 bytes makes a copy 1 to 3 ns faster.
+	_ uint64
 }
 
 var (
@@ -137,17 +140,9 @@ const maxHeader = lenV2 + 1<<16 - 1
 // Parse allocates nothing, keeps nothing, and doesn't change b. The header's TLVs and Unix
 // alias b: [Header.Clone] makes a copy that stays.
 func Parse(b []byte) (h Header, n int, err error) {
-	if len(b) == 0 {
-		return h, 0, ErrIncomplete
-	}
-	switch b[0] {
-	case prefixV1[0]:
-		n, err = parseV1(&h, b)
-	case signatureV2[0]:
-		n, err = parseV2(&h, b)
-	default:
-		err = ErrNoHeader
-	}
+	// Parse is small so that it is inlined: the header is then written to the caller's memory, and
+	// one copy of it is saved (18 against 11 ns for TCP4 over version 2).
+	n, err = parse(&h, b)
 	return h, n, err
 }
 

@@ -70,9 +70,13 @@ func unixName(b []byte) []byte {
 	return b[:end]
 }
 
-// parseV2 writes to h early: by the time that the TLVs are checked these writes are done, and
-// the copy that returns h needn't wait for them (28 against 23 ns with four TLVs).
-func parseV2(h *Header, b []byte) (int, error) {
+// parse reads a header of either version; that of version 2 itself, because one more call would
+// cost 1 of 6 ns. It writes to h early: by the time that the TLVs are checked these writes are
+// done, and the copy that returns h needn't wait for them (28 against 23 ns with four TLVs).
+func parse(h *Header, b []byte) (int, error) {
+	if len(b) > 0 && b[0] == prefixV1[0] {
+		return parseV1(h, b)
+	}
 	if len(b) < lenV2 || string(b[:len(signatureV2)]) != signatureV2 {
 		return 0, refuseStartV2(b)
 	}
