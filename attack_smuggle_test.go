@@ -191,6 +191,31 @@ func lateHalf(t *testing.T, action Action, lazy bool, wire string, split int) {
 	})
 }
 
+// What has begun as a header is never payload, broken or cut off, under no Action.
+func TestAttackBrokenHeaderAsPayload(t *testing.T) {
+	refused := 0
+	for _, row := range wireCases() {
+		if row.err == nil || row.err == ErrNoHeader || !begun(row.wire) {
+			continue
+		}
+		for _, action := range []Action{Require, Optional, Ignore} {
+			client, server := net.Pipe()
+			c, err := NewConn(server, &Config{Policy: Always(action), MaxHeaderSize: maxHeader})
+			require.NoError(t, err)
+			go func() {
+				client.Write(row.wire)
+				client.Close()
+			}()
+			payload, err := io.ReadAll(c)
+			assert.Empty(t, payload, row.name)
+			var drop *DropError
+			assert.ErrorAs(t, err, &drop, row.name)
+			refused++
+		}
+	}
+	assert.Greater(t, refused, 500)
+}
+
 // Under Optional the first bytes decide for good: what looks like a header behind them is payload.
 func TestAttackHeaderBehindOptionalPayload(t *testing.T) {
 	for name, wire := range forged(t) {
