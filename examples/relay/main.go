@@ -1,0 +1,104 @@
+// Relay passes TCP connections on to a server as they are, whatever they speak, and tells it with
+// a PROXY header whose they are.
+//
+//	go run ./examples/httpserver -listen 127.0.0.1:8080 -trust 127.0.0.1
+//	go run ./examples/relay -listen 127.0.0.1:9000 -to 127.0.0.1:8080
+//	curl http://127.0.0.1:9000/
+//
+// If the relay stands behind another proxy that sends headers say so with -trust: it then requires
+// them, and passes the first client on with all that its header says.
+//
+//	go run ./examples/relay -listen 127.0.0.1:9001 -to 127.0.0.1:9000
+//	go run ./examples/relay -listen 127.0.0.1:9000 -to 127.0.0.1:8080 -trust 127.0.0.1
+package main
+
+import (
+	"context"
+	"flag"
+	"io"
+	"log"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seed2e8fe8ee/proxyproto"
+)
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:9000", "address to listen on")
+	to := flag.String("to", "127.0.0.1:8080", "address of the server")
+	trust := flag.String("trust", "", "the proxies in front, which must send headers: addresses and CIDR ranges, with commas;\nif it is empty there are none, and clients connect directly")
+	version := flag.Uint("version", 2, "of the headers that are sent: 1 or 2")
+	flag.Parse()
+	if *version != 1 && *version != 2 {
+		log.Fatal("-version: there are 1 and 2")
+	}
+
+	policy := proxyproto.Always(proxyproto.Skip)
+	if *trust != "" {
+		var err error
+		if policy, err = proxyproto.ParseTrust(strings.Split(*trust, ",")...); err != nil {
+			log.Fatal("-trust: ", err)
+		}
+	}
+	inner, err := net.Listen("tcp", *listen)
+	if err != nil {
+		log.Fatal(err)
+	}
+	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{
+		Policy: policy,
+		OnDrop: func(peer netip.AddrPort, err error) { log.Printf("dropped %v: %v", peer, err) },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Printf("listening on %v", ln.Addr())
+	for {
+		client, err := ln.Accept()
+		if err != nil {
+			log.Fatal(err)
+		}
+		go func() {
+			if err := relay(client, *to, proxyproto.Version(*version)); err != nil {
+				log.Printf("client %v: %v", client.RemoteAddr(), err)
+			}
+		}()
+	}
+}
+
+var dialer proxyproto.Dialer
+
+// relay connects a client with the server until both have ended.
+func relay(client net.Conn, to string, version proxyproto.Version) error {
+	defer client.Close()
+	header, err := proxyproto.HeaderFor(client, version)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	server, err := dialer.DialContext(proxyproto.WithHeader(ctx, header), "tcp", to)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+
+	var wg sync.WaitGroup
+	wg.Go(func() { pass(server, client) })
+	pass(client, server)
+	wg.Wait()
+	return nil
+}
+
+// pass copies one direction to its end, in the kernel where the system can (splice). One side may
+// have nothing more to say and still listen: the other direction goes on. After an error it doesn't.
+func pass(to, from net.Conn) {
+	if _, err := io.Copy(to, from); err != nil {
+		to.Close()
+		from.Close()
+		return
+	}
+	to.(interface{ CloseWrite() error }).CloseWrite()
+}
