@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"sync"
 	"testing"
 
@@ -18,6 +17,8 @@ import (
 	"github.com/seed2e8fe8ee/proxyproto"
 	"github.com/seed2e8fe8ee/proxyproto/examples/internal/program"
 )
+
+func TestMain(m *testing.M) { program.Main(m) }
 
 // echo is a server that speaks first: it tells each client in a line what its header said. Then it
 // sends back what it gets, and a last word when the client has ended.
@@ -65,11 +66,10 @@ func converse(t *testing.T, i int, addr, header string) (own, said string) {
 }
 
 func TestClientsAreTold(t *testing.T) {
-	binary := program.Build(t)
 	for _, version := range []string{"1", "2"} {
 		t.Run("v"+version, func(t *testing.T) {
 			ln := echo(t)
-			relay := program.Start(t, binary, "-to", ln.Addr().String(), "-version", version)
+			relay := program.Start(t, "-to", ln.Addr().String(), "-version", version)
 			var wg sync.WaitGroup
 			for i := range 8 {
 				wg.Go(func() {
@@ -85,12 +85,11 @@ func TestClientsAreTold(t *testing.T) {
 
 // Of two relays in a row the second one passes on the first one's clients.
 func TestTwoRelays(t *testing.T) {
-	binary := program.Build(t)
 	for _, versions := range [][2]string{{"1", "2"}, {"2", "1"}, {"2", "2"}} {
 		t.Run(versions[0]+" then "+versions[1], func(t *testing.T) {
 			ln := echo(t)
-			second := program.Start(t, binary, "-to", ln.Addr().String(), "-version", versions[1], "-trust", "127.0.0.1")
-			first := program.Start(t, binary, "-to", second, "-version", versions[0])
+			second := program.Start(t, "-to", ln.Addr().String(), "-version", versions[1], "-trust", "127.0.0.1")
+			first := program.Start(t, "-to", second, "-version", versions[0])
 			for i := range 3 {
 				own, said := converse(t, i, first, "")
 				assert.Equal(t, "v"+versions[1]+" PROXY "+own+", TLVs \n", said)
@@ -101,7 +100,7 @@ func TestTwoRelays(t *testing.T) {
 
 func TestHeadersOfProxyInFront(t *testing.T) {
 	ln := echo(t)
-	relay := program.Start(t, program.Build(t), "-to", ln.Addr().String(), "-trust", "10.0.0.0/8,127.0.0.0/8")
+	relay := program.Start(t, "-to", ln.Addr().String(), "-trust", "10.0.0.0/8,127.0.0.0/8")
 	t.Run("v1", func(t *testing.T) {
 		_, said := converse(t, 0, relay, "PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n")
 		assert.Equal(t, "v2 PROXY 192.0.2.7:56324 -> 198.51.100.1:443, TLVs \n", said)
@@ -129,7 +128,7 @@ func TestHeadersOfProxyInFront(t *testing.T) {
 
 func TestStrangersAreRejected(t *testing.T) {
 	ln := echo(t)
-	relay := program.Start(t, program.Build(t), "-to", ln.Addr().String(), "-trust", "10.0.0.0/8")
+	relay := program.Start(t, "-to", ln.Addr().String(), "-trust", "10.0.0.0/8")
 	assertEnds(t, program.Dial(t, 0, relay, "PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n"))
 	assert.Zero(t, ln.Stats().Accepted)
 }
@@ -137,7 +136,7 @@ func TestStrangersAreRejected(t *testing.T) {
 // Without -trust a header is the client's payload, which stands behind the relay's own.
 func TestHeaderOfClientIsPayload(t *testing.T) {
 	ln := echo(t)
-	relay := program.Start(t, program.Build(t), "-to", ln.Addr().String())
+	relay := program.Start(t, "-to", ln.Addr().String())
 	c := program.Dial(t, 0, relay, "PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n")
 	r := bufio.NewReader(c)
 	said, err := r.ReadString('\n')
@@ -149,15 +148,14 @@ func TestHeaderOfClientIsPayload(t *testing.T) {
 }
 
 func TestClientEndsWithServer(t *testing.T) {
-	binary := program.Build(t)
 	t.Run("down", func(t *testing.T) {
 		ln := program.Listen(t)
 		ln.Close()
-		assertEnds(t, program.Dial(t, 0, program.Start(t, binary, "-to", ln.Addr().String()), ""))
+		assertEnds(t, program.Dial(t, 0, program.Start(t, "-to", ln.Addr().String()), ""))
 	})
 	t.Run("reset", func(t *testing.T) {
 		ln := program.Listen(t)
-		relay := program.Start(t, binary, "-to", ln.Addr().String())
+		relay := program.Start(t, "-to", ln.Addr().String())
 		c := program.Dial(t, 0, relay, "")
 		server, err := ln.Accept()
 		require.NoError(t, err)
@@ -171,7 +169,7 @@ func TestClientEndsWithServer(t *testing.T) {
 // A server that has no more to say still hears all that the client has.
 func TestServerEndsFirst(t *testing.T) {
 	ln := program.Listen(t)
-	relay := program.Start(t, program.Build(t), "-to", ln.Addr().String())
+	relay := program.Start(t, "-to", ln.Addr().String())
 	c := program.Dial(t, 0, relay, "")
 	accepted, err := ln.Accept()
 	require.NoError(t, err)
@@ -204,10 +202,9 @@ func assertEnds(t *testing.T, c net.Conn) {
 }
 
 func TestFlags(t *testing.T) {
-	binary := program.Build(t)
 	for _, flags := range [][]string{{"-version", "3"}, {"-trust", "10.0.0.0/8,nonsense"}} {
-		out, err := exec.Command(binary, append(flags, "-listen", "127.0.0.1:0")...).CombinedOutput()
+		out, err := program.Run(flags...)
 		assert.Error(t, err)
-		assert.Contains(t, string(out), flags[0]+": ")
+		assert.Contains(t, out, flags[0]+": ")
 	}
 }

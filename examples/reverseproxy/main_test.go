@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +16,8 @@ import (
 	"github.com/seed2e8fe8ee/proxyproto"
 	"github.com/seed2e8fe8ee/proxyproto/examples/internal/program"
 )
+
+func TestMain(m *testing.M) { program.Main(m) }
 
 // serve starts a server that tells each client what its connection's header said, and returns its
 // URL.
@@ -90,11 +91,10 @@ func talk(t *testing.T, addr, version string) {
 }
 
 func TestClientsAreTold(t *testing.T) {
-	binary := program.Build(t)
 	for _, version := range []string{"1", "2"} {
 		t.Run("v"+version, func(t *testing.T) {
 			ln, url := serve(t)
-			talk(t, program.Start(t, binary, "-to", url, "-version", version), version)
+			talk(t, program.Start(t, "-to", url, "-version", version), version)
 			assert.Equal(t, uint64(40), ln.Stats().Accepted, "a connection for each request")
 		})
 	}
@@ -102,19 +102,18 @@ func TestClientsAreTold(t *testing.T) {
 
 // Of two proxies in a row the second one passes on the first one's clients.
 func TestTwoProxies(t *testing.T) {
-	binary := program.Build(t)
 	for _, versions := range [][2]string{{"1", "2"}, {"2", "1"}} {
 		t.Run(versions[0]+" then "+versions[1], func(t *testing.T) {
 			_, url := serve(t)
-			second := program.Start(t, binary, "-to", url, "-version", versions[1], "-trust", "127.0.0.1")
-			talk(t, program.Start(t, binary, "-to", "http://"+second, "-version", versions[0]), versions[1])
+			second := program.Start(t, "-to", url, "-version", versions[1], "-trust", "127.0.0.1")
+			talk(t, program.Start(t, "-to", "http://"+second, "-version", versions[0]), versions[1])
 		})
 	}
 }
 
 func TestHeaderOfProxyInFront(t *testing.T) {
 	ln, url := serve(t)
-	proxy := program.Start(t, program.Build(t), "-to", url, "-trust", "127.0.0.0/8")
+	proxy := program.Start(t, "-to", url, "-trust", "127.0.0.0/8")
 	h := proxyproto.NewHeader(proxyproto.V2, &net.TCPAddr{IP: net.ParseIP("2001:db8::7"), Port: 56324}, &net.TCPAddr{IP: net.ParseIP("2001:db8::1"), Port: 443})
 	h.TLVs = proxyproto.TLVs("\x05\x00\x02id\x04\x00\x01\x00")
 	header, err := h.AppendTo(nil)
@@ -130,10 +129,9 @@ func TestHeaderOfProxyInFront(t *testing.T) {
 }
 
 func TestFlags(t *testing.T) {
-	binary := program.Build(t)
 	for _, flags := range [][]string{{"-version", "0"}, {"-trust", "nonsense"}, {"-to", "127.0.0.1:8080"}, {"-to", "/path"}} {
-		out, err := exec.Command(binary, append(flags, "-listen", "127.0.0.1:0")...).CombinedOutput()
+		out, err := program.Run(flags...)
 		assert.Error(t, err)
-		assert.Contains(t, string(out), flags[0]+": ")
+		assert.Contains(t, out, flags[0]+": ")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"os"
 	"os/exec"
@@ -19,33 +20,47 @@ import (
 	"github.com/seed2e8fe8ee/proxyproto"
 )
 
-// Build builds the program in the test's directory, and returns the path of the binary.
-func Build(t testing.TB) string {
-	t.Helper()
-	_, err := os.Stat("main.go") // or a cached result of the test would stand when only main has changed
-	require.NoError(t, err)
-	binary := filepath.Join(t.TempDir(), "example")
-	out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return binary
+var binary string
+
+// Main is for TestMain: it builds the program in the test's directory before the tests run.
+func Main(m *testing.M) {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	os.Stat("main.go") // or a cached result of the tests would stand when only main has changed
+	binary = filepath.Join(dir, "example")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		log.Fatalf("%v\n%s", err, out)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// Run runs the program to its end, which is an error if that is its exit code, and returns what
+// it wrote.
+func Run(args ...string) (string, error) {
+	out, err := exec.Command(binary, append(args, "-listen", "127.0.0.1:0")...).CombinedOutput()
+	return string(out), err
 }
 
 // Start starts the program on a free port, and returns the address that it says it listens on.
 // It is killed when the test ends.
-func Start(t testing.TB, binary string, args ...string) string {
+func Start(t testing.TB, args ...string) string {
 	t.Helper()
 	command := exec.Command(binary, append(args, "-listen", "127.0.0.1:0")...)
 	stderr, err := command.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, command.Start())
-	log := bufio.NewReader(stderr)
-	line, err := log.ReadString('\n')
+	output := bufio.NewReader(stderr)
+	line, err := output.ReadString('\n')
 	logged := make(chan struct{})
 	go func() {
 		defer close(logged)
-		rest, _ := io.ReadAll(log)
+		rest, _ := io.ReadAll(output)
 		if t.Failed() {
-			t.Logf("%s wrote:\n%s%s", filepath.Base(binary), line, rest)
+			t.Logf("the program wrote:\n%s%s", line, rest)
 		}
 	}()
 	t.Cleanup(func() {
