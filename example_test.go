@@ -159,6 +159,34 @@ func ExampleConfig_validate() {
 	// Output: 10.0.0.1:5000 claims to be 127.0.0.1
 }
 
+// What is logged of a peer that sends a broken header.
+func ExampleConfig_onDrop() {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	dropped := make(chan error)
+	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{
+		Policy: proxyproto.Trust(netip.MustParsePrefix("127.0.0.1/32")),
+		OnDrop: func(peer netip.AddrPort, err error) { dropped <- err },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ln.Close()
+	go ln.Accept()
+
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, "PROXY TCP4 10.0.0.1 10.0.0.2 65536 443\r\n")
+	fmt.Println(<-dropped)
+	// Output:
+	// proxyproto: malformed v1 header at byte 33: a port is over 65535 (section 2.1) (sent "1 10.0.0.2 65536")
+}
+
 // An accept loop of one's own.
 func ExampleNewConn() {
 	cfg := &proxyproto.Config{Policy: proxyproto.Trust(netip.MustParsePrefix("127.0.0.1/32"))}
