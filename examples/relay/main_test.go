@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed2e8fe8ee/proxyproto"
-	"github.com/seed2e8fe8ee/proxyproto/examples/internal/program"
+	"github.com/seed2e8fe8ee/proxyproto/internal/program"
 )
 
 func TestMain(m *testing.M) { program.Main(m) }

@@ -1,4 +1,4 @@
-// Package program runs the examples that stand between clients and a server, for their tests.
+// Package program runs, for tests, those examples that stand between clients and a server.
 package program
 
 import (
@@ -22,20 +22,29 @@ import (
 
 var binary string
 
-// Main is for TestMain: it builds the program in the test's directory before the tests run.
+// Main is for TestMain: it builds the program in the test's directory before the tests run, for
+// Start and Run.
 func Main(m *testing.M) {
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
 		log.Fatal(err)
 	}
 	os.Stat("main.go") // or a cached result of the tests would stand when only main has changed
-	binary = filepath.Join(dir, "example")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		log.Fatalf("%v\n%s", err, out)
+	if binary, err = Build(dir, "."); err != nil {
+		log.Fatal(err)
 	}
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// Build builds the program of a package and returns its path in dir.
+func Build(dir, pkg string) (string, error) {
+	path := filepath.Join(dir, "example")
+	if out, err := exec.Command("go", "build", "-o", path, pkg).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return path, nil
 }
 
 // Run runs the program to its end, which is an error if that is its exit code, and returns what
@@ -49,7 +58,13 @@ func Run(args ...string) (string, error) {
 // It is killed when the test ends.
 func Start(t testing.TB, args ...string) string {
 	t.Helper()
-	command := exec.Command(binary, append(args, "-listen", "127.0.0.1:0")...)
+	return StartBinary(t, binary, args...)
+}
+
+// StartBinary is Start for a program that Build has built.
+func StartBinary(t testing.TB, path string, args ...string) string {
+	t.Helper()
+	command := exec.Command(path, append(args, "-listen", "127.0.0.1:0")...)
 	stderr, err := command.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, command.Start())
