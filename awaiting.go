@@ -216,13 +216,16 @@ func (a *awaiting) decide(ctx context.Context, c *Conn, readErr error) (settled 
 // isEnd reports whether a read failed because the peer has ended the connection, be it by a
 // reset, as many health checks do.
 func isEnd(err error) bool {
-	var e *net.OpError
-	return err == io.EOF || errors.As(err, &e) && e.Op == "read" && !e.Timeout() && !errors.Is(err, net.ErrClosed)
+	if err == nil || err == io.EOF {
+		return err != nil
+	}
+	e, ok := errors.AsType[*net.OpError](err)
+	return ok && e.Op == "read" && !e.Timeout() && !errors.Is(err, net.ErrClosed)
 }
 
 func isTimeout(err error) bool {
-	var e net.Error
-	return errors.As(err, &e) && e.Timeout()
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
 }
 
 // timeout tells whose time has come: the Listener's patience, the header's, the context's or
