@@ -1,0 +1,116 @@
+package main
+
+import (
+	"math"
+	"runtime"
+	"slices"
+	"time"
+)
+
+// effort is how long and how often things are measured.
+type effort struct {
+	rounds int           // of the interleaved repetitions
+	slice  time.Duration // for one contender in one round
+}
+
+// A contender is one way to do a piece of work.
+type contender struct {
+	name string
+	run  func(n int) // does it n times
+}
+
+// A series has one figure for each round.
+type series []float64
+
+// sorted returns the figures in ascending order.
+func (s series) sorted() series { return slices.Sorted(slices.Values(s)) }
+
+func (s series) quantile(q float64) float64 {
+	if len(s) == 0 {
+		return math.NaN()
+	}
+	sorted := s.sorted()
+	at := q * float64(len(sorted)-1)
+	low := int(at)
+	high := min(low+1, len(sorted)-1)
+	return sorted[low] + (at-float64(low))*(sorted[high]-sorted[low])
+}
+
+func (s series) median() float64 { return s.quantile(0.5) }
+
+// spread is the distance between the quartiles as a share of the median.
+func (s series) spread() float64 { return (s.quantile(0.75) - s.quantile(0.25)) / s.median() }
+
+// over returns the ratio of s to base, round by round: what disturbs a round disturbs both.
+func (s series) over(base series) series {
+	ratio := make(series, min(len(s), len(base)))
+	for i := range ratio {
+		ratio[i] = s[i] / base[i]
+	}
+	return ratio
+}
+
+// minus returns the difference of s and base, round by round.
+func (s series) minus(base series) series {
+	d := make(series, min(len(s), len(base)))
+	for i := range d {
+		d[i] = s[i] - base[i]
+	}
+	return d
+}
+
+// A score is what one contender needed for a piece of work, once.
+type score struct {
+	name   string
+	ns     series
+	allocs float64
+	bytes  float64
+}
+
+// compete measures the contenders in turn, round after round, in both directions so that none
+// always comes first.
+func compete(e effort, contenders []contender) []score {
+	scores := make([]score, len(contenders))
+	times := make([]int, len(contenders))
+	for i, c := range contenders {
+		scores[i].name = c.name
+		times[i] = calibrate(c.run, e.slice)
+		scores[i].allocs, scores[i].bytes = allocations(c.run, min(times[i], 1000))
+	}
+	for round := range e.rounds {
+		for k := range contenders {
+			i := k
+			if round%2 == 1 {
+				i = len(contenders) - 1 - k
+			}
+			start := time.Now()
+			contenders[i].run(times[i])
+			scores[i].ns = append(scores[i].ns, float64(time.Since(start).Nanoseconds())/float64(times[i]))
+		}
+	}
+	runtime.KeepAlive(sink)
+	return scores
+}
+
+// calibrate returns how many times run does its work in about d.
+func calibrate(run func(n int), d time.Duration) int {
+	for n := 1; ; n *= 2 {
+		start := time.Now()
+		run(n)
+		if took := time.Since(start); took >= d/4 || n > 1<<30 {
+			return max(1, int(float64(n)*float64(d)/float64(max(took, 1))))
+		}
+	}
+}
+
+// allocations returns the heap allocations and bytes of doing the work once.
+func allocations(run func(n int), n int) (count, bytes float64) {
+	run(n)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	run(n)
+	runtime.ReadMemStats(&after)
+	// What the program does beside must not turn a 0 into 0.001.
+	round := func(x uint64) float64 { return math.Round(float64(x)/float64(n)*100) / 100 }
+	return round(after.Mallocs - before.Mallocs), round(after.TotalAlloc - before.TotalAlloc)
+}
