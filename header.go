@@ -123,7 +123,8 @@ const maxHeader = lenV2 + 1<<16 - 1
 // If there is no valid header n is 0 and err is [ErrNoHeader] as soon as b can't begin one,
 // [ErrIncomplete] as long as more bytes could complete it (so also for an empty b), and
 // otherwise a [*FormatError], for which errors.Is(err, ErrMalformed) holds. No refusal waits
-// for more bytes than it needs, and the outcome doesn't depend on how b grew.
+// for more bytes than it needs (but the CRC32C is computed when the header is whole), and the
+// outcome doesn't depend on how b grew.
 //
 // Where the spec (sections 2.1 and 2.2) leaves the receiver a choice:
 //   - LOCAL: the block behind the 16 fixed bytes is skipped whatever its form, the family and

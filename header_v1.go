@@ -246,7 +246,7 @@ func readIPv6(b []byte, i int, broken rule) (ip netip.Addr, next int, _ rule) {
 	n, gap := 0, -1       // groups so far, and those before "::"
 	if i < len(b) && b[i] == ':' {
 		if i++; i >= len(b) || b[i] != ':' {
-			return ip, i, badIPv6Gap
+			return ip, i, badIPv6Digit
 		}
 		gap = 0
 		i++
@@ -343,12 +343,8 @@ func readDotted(b []byte, dot, limit int) (quad uint32, next int, broken rule) {
 	for hexDigit[b[start-1]] < notHex {
 		start--
 	}
-	_, end, _ := readIPv4(b[:dot+1], start, math.MaxInt, keeps)
-	switch {
-	case end <= dot:
+	if _, end, _ := readIPv4(b[:dot+1], start, math.MaxInt, keeps); end <= dot {
 		return 0, dot, badIPv6Dotted
-	case dot+len(".0.0.0") > limit:
-		return 0, dot, badIPv6Length
 	}
 	return readIPv4(b, start, limit, keeps)
 }
