@@ -6,16 +6,16 @@ import (
 )
 
 // PacketAddr is the address that a [PacketConn]'s ReadFrom returns, for every datagram, as a
-// *PacketAddr: the client's to look at, and the way back to it for WriteTo. That is all that a reply needs:
-// give WriteTo this address, or a copy of it. It never changes.
+// *PacketAddr: the client's to look at, and the way back to it for WriteTo. That is all that a
+// reply needs: give WriteTo this address, or a copy of it. It never changes.
 //
 // For a datagram whose header is believed the client is the header's source and the peer is the
-// proxy. For any other they are both who sent it: a proxy that speaks for itself (LOCAL) or doesn't know
-// the client (UNSPEC, UNKNOWN), or a peer without a header, by what the Policy says.
+// proxy. For any other they are both who sent it: a proxy that speaks for itself (LOCAL) or
+// doesn't know the client (UNSPEC, UNKNOWN), or a peer without a header, if the Policy allows it.
 //
 // *a == *b if client, destination and peer are the same (on a *net.UDPConn, and without zones).
-// a.String() == b.String() if the clients are: servers that know a client by that, as quic-go does, see no
-// difference between two proxies, and go on replying through the first.
+// a.String() == b.String() if the clients are: servers that know a client by that, as quic-go
+// does, see no difference between two proxies, and go on replying through the first.
 type PacketAddr struct {
 	client, destination, peer ipPort
 

@@ -10,14 +10,14 @@ import (
 )
 
 // PacketConn is a connection on which every datagram begins with a PROXY header, as section 2
-// of the spec asks of UDP. To its user the datagrams are the clients': ReadFrom returns
-// the payload behind the header and the client's address, and WriteTo with that address replies
-// through the proxy that the datagram came from. A [PacketAddr] says all that this takes, so the PacketConn
-// remembers nothing.
+// of the spec asks of UDP. To its user the datagrams are the clients': ReadFrom returns the
+// payload behind the header and the client's address, and WriteTo with that address replies
+// through the proxy that the datagram came from. A [PacketAddr] says all that this takes, so the
+// PacketConn remembers nothing.
 //
-// All methods may be called by several goroutines at once. Reading and writing in ways that
-// would go past the header, SyscallConn and ReadMsgUDP among them, aren't offered:
-// servers that look for them, as quic-go does, then use ReadFrom and WriteTo.
+// All methods may be called by several goroutines at once. SyscallConn, ReadMsgUDP and whatever
+// else would go past the header aren't offered: servers that look for them, as quic-go does,
+// then use ReadFrom and WriteTo.
 type PacketConn struct {
 	inner  net.PacketConn
 	udp    *net.UDPConn // inner if it is one
@@ -32,18 +32,20 @@ type PacketConn struct {
 // datagram, with inner's LocalAddr, and says what is done with this one alone:
 //
 //   - Reject drops it; Require wants a valid header at its front; Skip returns it as it is.
-//   - Optional takes the header if there is one and returns the datagram as it is if it
-//     doesn't begin as a header does; Ignore skips the header. What begins as one and
-//     isn't valid, or isn't whole by the end of the datagram, is dropped.
+//   - Optional takes the header if there is one and returns the datagram as it is if it doesn't
+//     begin as a header does; Ignore skips the header. What begins as one and isn't valid, or
+//     isn't whole by the end of the datagram, is dropped.
 //
 // Dropped datagrams are counted and told to OnDrop, and reading goes on. An empty one, where a
-// header is required, only counts as a probe. Headers of both versions are accepted, unless Config.Versions says
-// otherwise, and of any Protocol: the client of a TCP4 header has that address and is
-// replied to by UDP. LOCAL, UNKNOWN and UNSPEC leave the datagram its sender's own address.
+// header is required, only counts as a probe. Headers are accepted in both versions, unless
+// Config.Versions says otherwise, and of any Protocol: the client of a TCP4 header has the address
+// that it says, and is replied to by UDP. LOCAL, UNKNOWN and UNSPEC leave the datagram its
+// sender's own address.
 //
 // UDP tells nobody who really sent a datagram. A Policy that trusts an address trusts everyone
-// whose datagrams with this source address get here: the network in front has to drop those that don't come from
-// the proxy. And OnDrop is called as often as strangers send: it should count rather than log.
+// whose datagrams get here with this source address: the network in front has to drop those that
+// don't come from the proxy. And OnDrop is called as often as strangers send: it should count
+// rather than log.
 //
 // HeaderTimeout, MaxPending and Lazy mean nothing to a PacketConn. It returns an error if cfg
 // has no Policy or makes no sense, and then leaves inner as it is.
@@ -102,7 +104,8 @@ func (r *packetReader) newAddr() *PacketAddr {
 // b needs no room for the header. A payload longer than b is cut, as a *net.UDPConn does.
 // What peers send is never an error: those are inner's, by its deadline or by Close for example.
 //
-// It allocates 512 bytes for the addresses of every eight datagrams.
+// It allocates 512 bytes for the addresses of every eight datagrams, and uses a buffer of 64 KiB
+// while it waits, from a pool, if b is shorter than that.
 func (pc *PacketConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 	n, a, err := pc.ReadHeaderFrom(b, nil)
 	if err != nil {
@@ -215,17 +218,17 @@ func (h *Header) copyTo(to *Header) {
 	}
 }
 
-// ErrNoProxy is what WriteTo says of an address that isn't ReadFrom's: nothing tells
-// through which proxy it is reached. It comes inside a *net.OpError.
+// ErrNoProxy is what WriteTo says of an address that isn't ReadFrom's: nothing tells through
+// which proxy it is reached. It comes inside a *net.OpError.
 var ErrNoProxy = errors.New("proxyproto: no proxy is known for this address: WriteTo needs one that ReadFrom returned")
 
 // WriteTo sends b to the client that addr, a [*PacketAddr], is the address of, through the proxy
 // that its datagram came from. No header is put before b: proxies expect none from servers.
 //
 // Any other address is an error matched by [ErrNoProxy]. A reply that was sent there directly
-// would come from an address which the client hasn't asked; and whoever knows that a peer
-// needs no proxy writes to the inner connection. See [PacketConn.Remember] for
-// programs that make addresses anew.
+// would come from an address that the client hasn't asked, and whoever knows that a peer needs no
+// proxy can write to the inner connection. See [PacketConn.Remember] for programs that make
+// addresses anew.
 func (pc *PacketConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 	a, _ := addr.(*PacketAddr)
 	if recent := pc.recent.Load(); a == nil && recent != nil {
@@ -246,8 +249,8 @@ func (pc *PacketConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 // remembered, each for as long as age after its last datagram. It costs a lock and some 400
 // bytes a client. Zero clients, or a zero age, end it and forget all; that is how it begins.
 //
-// When a client is heard of through another proxy the later one counts. So whoever can send through one of the
-// proxies with the source address of a client can turn that client's replies
+// When a client is heard of through another proxy the later one counts. So whoever can send
+// through one of the proxies with the source address of a client can turn that client's replies
 // over to this proxy; with the addresses of ReadFrom nobody can.
 func (pc *PacketConn) Remember(clients int, age time.Duration) {
 	if clients <= 0 || age <= 0 {
