@@ -16,6 +16,8 @@ var packages = map[string]string{
 	"haproxy":  "haproxy",
 	"curl":     "curl",
 	"varnishd": "varnish",
+	"dnsdist":  "dnsdist",
+	"kdig":     "knot-dnsutils",
 }
 
 // Need returns the path of an installed program. When it is missing the test fails if the
