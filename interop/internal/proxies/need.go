@@ -18,6 +18,10 @@ var packages = map[string]string{
 	"varnishd": "varnish",
 	"dnsdist":  "dnsdist",
 	"kdig":     "knot-dnsutils",
+	"apache2":  "apache2",
+	"postconf": "postfix",
+
+	postfixMaster: "postfix",
 }
 
 // Need returns the path of an installed program. When it is missing the test fails if the

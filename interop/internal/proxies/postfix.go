@@ -68,8 +68,3 @@ anvil     unix  - - n - 1 anvil
 
 // postfixMaster is what the postfix command starts after some checks that take seconds.
 const postfixMaster = "/usr/lib/postfix/sbin/master"
-
-func init() {
-	packages["apache2"] = "apache2"
-	packages[postfixMaster], packages["postconf"] = "postfix", "postfix"
-}
