@@ -140,10 +140,10 @@ func TestClientsNeverShareAnAddress(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range 4 {
 				c := client(t, proxy, i)
-				for range 4 {
+				for range 3 {
 					wg.Go(func() {
 						var keptAlive int
-						for range 10 {
+						for range 6 {
 							answer, from, reused := get(t, c, proxy.URL)
 							want := fmt.Sprintf("HTTP/1.1 v2 %s %s ", from, proxy.Listener.Addr())
 							assert.Equal(t, want, answer)

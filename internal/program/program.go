@@ -3,6 +3,7 @@ package program
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -50,7 +51,9 @@ func Build(dir, pkg string) (string, error) {
 // Run runs the program to its end, which is an error if that is its exit code, and returns what
 // it wrote.
 func Run(args ...string) (string, error) {
-	out, err := exec.Command(binary, append(args, "-listen", "127.0.0.1:0")...).CombinedOutput()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // it may serve, against what is expected
+	defer cancel()
+	out, err := exec.CommandContext(ctx, binary, append(args, "-listen", "127.0.0.1:0")...).CombinedOutput()
 	return string(out), err
 }
 
