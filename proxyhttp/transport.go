@@ -1,7 +1,7 @@
 // Package proxyhttp sends HTTP requests to servers that expect a PROXY header, under the
 // address of the client that each request came from.
 //
-// A header speaks for everything on its connection, while HTTP connections are shared: a
+// A header speaks for everything on its connection, while HTTP connections are shared: an
 // http.Transport uses one for whichever request comes next, and HTTP/2 for many at a time. Under
 // PROXY that gives one client's address to another's requests, so the spec forbids it (section 2:
 // such proxies "MUST NOT implement this protocol on multiplexed connections"). The transport of
