@@ -30,4 +30,10 @@
 //
 // [NewConn] wraps a connection of an accept loop of your own. [Parse] and [Header.AppendTo] read and
 // write headers in memory; they do no I/O and don't allocate.
+//
+// # Sending
+//
+// A proxy of your own tells the next server of its clients with a [Dialer] and [HeaderFor]. For
+// HTTP use package proxyhttp: an http.Transport would send one client's requests under another's
+// address.
 package proxyproto

@@ -7,6 +7,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -135,32 +136,24 @@ func startProxy(server string, version proxyproto.Version, tlvs bool) (net.Liste
 }
 
 func relay(client net.Conn, server string, version proxyproto.Version, tlvs bool) error {
-	header := proxyproto.Header{
-		Version:     version,
-		Command:     proxyproto.Proxy,
-		Protocol:    proxyproto.TCP4,
-		Source:      client.RemoteAddr().(*net.TCPAddr).AddrPort(),
-		Destination: client.LocalAddr().(*net.TCPAddr).AddrPort(),
+	header, err := proxyproto.HeaderFor(client, version)
+	if err != nil {
+		return err
 	}
 	if tlvs {
-		var err error
-		header.TLVs, err = header.TLVs.Append(proxyproto.TypeAuthority, []byte("example.com"))
-		if err != nil {
+		if header.TLVs, err = header.TLVs.Append(proxyproto.TypeAuthority, []byte("example.com")); err != nil {
 			return err
 		}
-		header.TLVs, err = header.TLVs.Append(proxyproto.TypeALPN, []byte("h2"))
-		if err != nil {
+		if header.TLVs, err = header.TLVs.Append(proxyproto.TypeALPN, []byte("h2")); err != nil {
 			return err
 		}
 	}
-	upstream, err := net.Dial("tcp", server)
+	var dialer proxyproto.Dialer
+	upstream, err := dialer.DialContext(proxyproto.WithHeader(context.Background(), header), "tcp", server)
 	if err != nil {
 		return err
 	}
 	defer upstream.Close()
-	if _, err := header.WriteTo(upstream); err != nil {
-		return err
-	}
 	_, err = io.Copy(client, upstream)
 	return err
 }
