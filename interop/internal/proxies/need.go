@@ -16,6 +16,7 @@ var packages = map[string]string{
 	"haproxy":  "haproxy",
 	"curl":     "curl",
 	"varnishd": "varnish",
+	"ip":       "iproute2",
 	"dnsdist":  "dnsdist",
 	"kdig":     "knot-dnsutils",
 	"apache2":  "apache2",
