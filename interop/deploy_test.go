@@ -42,7 +42,7 @@ func deployPolicy() proxyproto.Policy {
 		rule(l7+"/32", proxyproto.Skip),
 		rule(kubelet+"/32", proxyproto.Skip),
 		rule(pods, proxyproto.Skip),
-		
+		rule(ingress, proxyproto.Require),
 	)
 }
 
