@@ -235,7 +235,7 @@ func TestFaultLinkCutForTooLong(t *testing.T) {
 
 // The link is cut while data flows in both directions: not a byte is lost, and the client stays who it is.
 func TestFaultLinkCutUnderTransfer(t *testing.T) {
-	const cuts = 3
+	const cuts, part = 3, 4 << 20
 	w := newWire(t)
 	ln := w.listen(t, time.Hour, func(c net.Conn) {
 		fmt.Fprintf(c, "%v\n", c.RemoteAddr())
@@ -243,7 +243,7 @@ func TestFaultLinkCutUnderTransfer(t *testing.T) {
 		c.(*proxyproto.Conn).CloseWrite()
 	})
 	c := w.dial(t, ln.Addr().String())
-	data := make([]byte, 32<<20)
+	data := make([]byte, 48<<20) // so much that the sockets' buffers never hold all that is left
 	for i := range data {
 		data[i] = byte(i>>16) ^ byte(i>>8) ^ byte(i)
 	}
@@ -257,20 +257,15 @@ func TestFaultLinkCutUnderTransfer(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "198.51.100.7:1234\n", line)
 	var got bytes.Buffer
-	for i := range cuts + 1 {
-		part := int64(len(data) / (cuts + 1))
-		n, err := io.CopyN(&got, r, part)
+	for range cuts {
+		_, err := io.CopyN(&got, r, part)
 		require.NoError(t, err)
-		require.Equal(t, part, n)
-		if i < cuts {
-			w.cut(t)
-			lost(t, c)
-			w.mend(t)
-		}
+		w.cut(t)
+		lost(t, c)
+		w.mend(t)
 	}
-	rest, err := io.ReadAll(r)
+	_, err = io.Copy(&got, r)
 	require.NoError(t, err)
-	assert.Empty(t, rest)
 	assert.True(t, bytes.Equal(data, got.Bytes()))
 	sending.Wait()
 }
