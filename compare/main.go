@@ -111,7 +111,7 @@ func (r *results) measure(part string, quick bool, dir string) (err error) {
 	}()
 	// Rounds many enough for a median that stays, slices long enough to be measured.
 	micro, net := effort{41, 10 * time.Millisecond}, effort{25, 150 * time.Millisecond}
-	relaySize, straceSize, straceConns := int64(64<<20), int64(16<<20), 500
+	relaySize, straceSize, straceConns := int64(64<<20), int64(16<<20), 200
 	idleRounds, idleConns := 3, []int{1000, 15_000}
 	webRounds, webEach := 9, 2*time.Second
 	if quick {

@@ -87,7 +87,7 @@ func measureRelays(e effort, dir string, size int64) []*relaying {
 					i = len(relayers) - 1 - k
 				}
 				took := client.ask(reqs[i]).Elapsed
-				r.times[relayers[i]] = append(r.times[relayers[i]], float64(took.Nanoseconds())/float64(size)*1e6)
+				r.times[relayers[i]] = append(r.times[relayers[i]], took.Seconds()*1e6/(float64(size)/1e6))
 			}
 		}
 	}
