@@ -74,9 +74,9 @@ func newNamespace(t *testing.T, name string) namespace {
 	return n
 }
 
-// cut takes the server's end of the wire down, and mend up again.
-func (w *wire) cut(t *testing.T)  { ip(t, "-n", w.server.name, "link", "set", "wire0", "down") }
-func (w *wire) mend(t *testing.T) { ip(t, "-n", w.server.name, "link", "set", "wire0", "up") }
+// cut takes an end of the wire down, and mend up again.
+func (n namespace) cut(t *testing.T)  { ip(t, "-n", n.name, "link", "set", "wire0", "down") }
+func (n namespace) mend(t *testing.T) { ip(t, "-n", n.name, "link", "set", "wire0", "up") }
 
 // do calls f on a thread in the namespace: what sockets f makes stay there.
 func (n namespace) do(f func()) {
@@ -179,7 +179,7 @@ func TestFaultLinkCutInsideHeader(t *testing.T) {
 		conns = append(conns, c)
 	}
 	require.Eventually(t, func() bool { return ln.Stats().Pending == len(splits)-1 && ln.Stats().V1 == 1 }, proxies.Timeout, time.Millisecond)
-	w.cut(t)
+	w.server.cut(t)
 	for i, c := range conns {
 		_, err := io.WriteString(c, wireHeader[splits[i]:]+"hello\n")
 		require.NoError(t, err)
@@ -188,7 +188,7 @@ func TestFaultLinkCutInsideHeader(t *testing.T) {
 		lost(t, c)
 	}
 	assert.Equal(t, len(splits)-1, ln.Stats().Pending)
-	w.mend(t)
+	w.server.mend(t)
 	for _, c := range conns {
 		line, err := bufio.NewReader(c).ReadString('\n')
 		require.NoError(t, err)
@@ -214,12 +214,12 @@ func TestFaultLinkCutForTooLong(t *testing.T) {
 	}
 	// One after the other, all are accepted before the first one's second is over, or are dropped by it.
 	require.Eventually(t, func() bool { return ln.Stats().Accepted == 10 }, proxies.Timeout, time.Millisecond)
-	w.cut(t)
+	w.server.cut(t)
 	for _, c := range conns {
 		io.WriteString(c, wireHeader[20:]+"hello\n") // which fails where the server has given up already
 	}
 	require.Eventually(t, func() bool { return ln.Stats().Dropped(proxyproto.ReasonTimeout) == 10 }, proxies.Timeout, time.Millisecond)
-	w.mend(t)
+	w.server.mend(t)
 	for _, c := range conns {
 		b, _ := io.ReadAll(c)
 		assert.Empty(t, b)
@@ -233,39 +233,47 @@ func TestFaultLinkCutForTooLong(t *testing.T) {
 	assert.Equal(t, "198.51.100.7:1234 hello\n", line)
 }
 
-// The link is cut while data flows in both directions: not a byte is lost, and the client stays who it is.
+// The link is cut while data is on its way, in either direction: not a byte is lost, and the client
+// stays who it is.
 func TestFaultLinkCutUnderTransfer(t *testing.T) {
-	const cuts, part = 3, 4 << 20
 	w := newWire(t)
+	accepted, arrived, answer := make(chan *proxyproto.Conn, 1), make(chan []byte, 1), make(chan []byte)
 	ln := w.listen(t, time.Hour, func(c net.Conn) {
-		fmt.Fprintf(c, "%v\n", c.RemoteAddr())
-		io.Copy(c, c)
-		c.(*proxyproto.Conn).CloseWrite()
+		accepted <- c.(*proxyproto.Conn)
+		for {
+			block := make([]byte, 1<<10)
+			if _, err := io.ReadFull(c, block); err != nil {
+				return
+			}
+			arrived <- block
+			c.Write(<-answer)
+		}
 	})
 	c := w.dial(t, ln.Addr().String())
-	data := make([]byte, 48<<20) // so much that the sockets' buffers never hold all that is left
-	for i := range data {
-		data[i] = byte(i>>16) ^ byte(i>>8) ^ byte(i)
-	}
-	var sending sync.WaitGroup
-	sending.Go(func() {
-		c.Write(append([]byte(wireHeader), data...))
-		c.CloseWrite()
-	})
-	r := bufio.NewReader(c)
-	line, err := r.ReadString('\n')
+	_, err := io.WriteString(c, wireHeader)
 	require.NoError(t, err)
-	assert.Equal(t, "198.51.100.7:1234\n", line)
-	var got bytes.Buffer
-	for range cuts {
-		_, err := io.CopyN(&got, r, part)
-		require.NoError(t, err)
-		w.cut(t)
+	server := <-accepted
+	for i := range 2 {
+		block := bytes.Repeat([]byte{byte(i), 'x', '\n', 0xff}, 1<<8)
+		var sending sync.WaitGroup
+		w.server.cut(t)
+		sending.Go(func() {
+			_, err := c.Write(block)
+			assert.NoError(t, err)
+		})
 		lost(t, c)
-		w.mend(t)
+		w.server.mend(t)
+		sending.Wait()
+		got := <-arrived
+		assert.True(t, bytes.Equal(block, got), "what the server got")
+
+		w.proxy.cut(t)
+		answer <- got
+		lost(t, server.NetConn().(*net.TCPConn))
+		w.proxy.mend(t)
+		_, err = io.ReadFull(c, got)
+		require.NoError(t, err)
+		assert.True(t, bytes.Equal(block, got), "what the client got")
+		assert.Equal(t, "198.51.100.7:1234", server.RemoteAddr().String())
 	}
-	_, err = io.Copy(&got, r)
-	require.NoError(t, err)
-	assert.True(t, bytes.Equal(data, got.Bytes()))
-	sending.Wait()
 }
