@@ -55,6 +55,7 @@ func NewTransport(base *http.Transport, header func(r *http.Request) (*proxyprot
 		}
 	}
 	own := base.Clone()
+	//lint:ignore SA1019 a base that still has the deprecated ones must be refused
 	if own.Dial != nil || own.DialTLS != nil || own.DialTLSContext != nil {
 		return nil, errors.New("proxyhttp: a Transport with Dial, DialTLS or DialTLSContext can't be the base: the header would be left out")
 	}

@@ -24,7 +24,6 @@ func TestMain(m *testing.M) { program.Main(m) }
 func serve(t *testing.T) (*proxyproto.Listener, string) {
 	t.Helper()
 	ln := program.Listen(t)
-	type key struct{}
 	srv := &http.Server{
 		ConnContext: proxyproto.ConnContext,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
