@@ -53,5 +53,9 @@ unit:
 		END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }'; \
 	exit $$failed
 
+# bench measures everything, in some ten minutes, and writes docs/performance.md.
+bench: packages
+	cd compare && go run . -o ../docs/performance.md
+
 clean:
 	rm -rf $(OUT)
