@@ -15,7 +15,8 @@ import (
 //
 // *a == *b if client, destination and peer are the same (on a *net.UDPConn, and without zones).
 // a.String() == b.String() if the clients are: servers that know a client by that, as quic-go
-// does, see no difference between two proxies, and go on replying through the first.
+// does, see no difference between two proxies, or two sockets of one, and go on replying to the
+// first. [PacketConn.Remember] is for them.
 type PacketAddr struct {
 	client, destination, peer ipPort
 

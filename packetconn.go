@@ -231,8 +231,8 @@ var ErrNoProxy = errors.New("proxyproto: no proxy is known for this address: Wri
 // addresses anew.
 func (pc *PacketConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 	a, _ := addr.(*PacketAddr)
-	if recent := pc.recent.Load(); a == nil && recent != nil {
-		a = recent.find(addrPort(addr))
+	if recent := pc.recent.Load(); recent != nil {
+		a = recent.way(addr)
 	}
 	switch {
 	case a == nil:
@@ -244,14 +244,21 @@ func (pc *PacketConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 	return 0, pc.opError("write", addr, ErrNoProxy)
 }
 
-// Remember makes WriteTo take plain addresses too, for programs that don't keep what ReadFrom
-// returned but make an address from its text: up to that many clients, those heard of last, are
-// remembered, each for as long as age after its last datagram. It costs a lock and some 400
-// bytes a client. Zero clients, or a zero age, end it and forget all; that is how it begins.
+// Remember makes WriteTo know up to that many clients, those heard of last, each for as long as
+// age after its last datagram. It is for programs that
 //
-// When a client is heard of through another proxy the later one counts. So whoever can send
-// through one of the proxies with the source address of a client can turn that client's replies
-// over to this proxy; with the addresses of ReadFrom nobody can.
+//   - don't keep the address that ReadFrom returned but make it anew from its text: WriteTo takes
+//     plain addresses of the clients that it knows;
+//   - talk with a client for longer than proxies keep their sockets, as QUIC does: replies go
+//     through the one by which the client was heard of last to the same destination, though
+//     the address that WriteTo gets may be older. (A server that knows clients by their address's text
+//     would go on replying to a socket that is gone.)
+//
+// It costs a lock for each datagram and some 400 bytes for each client. Zero clients, or a zero
+// age, end it and forget all; that is how a PacketConn begins.
+//
+// Whoever can send through one of the proxies with the source address of a client can turn that
+// client's replies over to this proxy. Without Remember nobody can.
 func (pc *PacketConn) Remember(clients int, age time.Duration) {
 	if clients <= 0 || age <= 0 {
 		pc.recent.Store(nil)

@@ -2,6 +2,7 @@ package proxyproto
 
 import (
 	"container/list"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -69,4 +70,20 @@ func (r *recentClients) find(client netip.AddrPort) *PacketAddr {
 		return nil
 	}
 	return c.addr
+}
+
+// way returns how to reach addr: as its client was heard of last, or else as addr says itself
+// if it is one of ReadFrom's.
+func (r *recentClients) way(addr net.Addr) *PacketAddr {
+	a, ok := addr.(*PacketAddr)
+	switch {
+	case !ok:
+		return r.find(addrPort(addr))
+	case a == nil || !a.hasDestination:
+		return a
+	}
+	if latest := r.find(a.client.addrPort()); latest != nil && latest.hasDestination && latest.destination == a.destination {
+		return latest
+	}
+	return a
 }

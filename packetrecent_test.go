@@ -58,8 +58,10 @@ func TestPacketRemember(t *testing.T) {
 	require.NoError(t, err)
 	payload, _ := receive(t, proxy)
 	assert.Equal(t, "reply", payload)
-	_, err = pc.WriteTo([]byte("reply"), nil)
-	assert.ErrorIs(t, err, ErrNoProxy)
+	for _, none := range []net.Addr{nil, (*PacketAddr)(nil), &PacketAddr{}} {
+		_, err = pc.WriteTo([]byte("reply"), none)
+		assert.ErrorIs(t, err, ErrNoProxy)
+	}
 
 	send(t, second, pc, hello)
 	receive(t, pc)
@@ -82,6 +84,44 @@ func TestPacketRemember(t *testing.T) {
 	pc.Remember(10, time.Hour)
 	_, err = pc.WriteTo([]byte("reply"), plain())
 	assert.ErrorIs(t, err, ErrNoProxy, "forgotten")
+}
+
+// The address that a server keeps gets older than the proxy's socket.
+func TestPacketRememberFollowsTheClient(t *testing.T) {
+	pc := newPacketConn(t, &Config{Policy: Always(Require)})
+	first, second := listenUDP(t, "127.0.0.1:0"), listenUDP(t, "127.0.0.1:0")
+	from := func(proxy *net.UDPConn, h Header) net.Addr {
+		send(t, proxy, pc, packet(t, h, "hello"))
+		_, addr := receive(t, pc)
+		return addr
+	}
+	reply := func(to net.Addr, through *net.UDPConn, why string) {
+		t.Helper()
+		_, err := pc.WriteTo([]byte(why), to)
+		require.NoError(t, err)
+		payload, _ := receive(t, through)
+		assert.Equal(t, why, payload)
+	}
+	h := packetHeader()
+	kept := from(first, h)
+	from(second, h)
+	reply(kept, first, "nothing is remembered")
+	pc.Remember(10, time.Hour)
+	reply(kept, first, "nothing is remembered yet")
+	from(second, h)
+	reply(kept, second, "the client has come through the second proxy")
+	from(first, h)
+	reply(kept, first, "and through the first again")
+
+	other := h
+	other.Destination = netip.AddrPortFrom(h.Destination.Addr(), 54)
+	elsewhere := from(second, other)
+	reply(kept, first, "what it has sent elsewhere is another matter")
+	reply(elsewhere, second, "this is it")
+	health := from(first, localHeader)
+	reply(health, first, "a peer that speaks for itself")
+	requireSilent(t, first)
+	requireSilent(t, second)
 }
 
 func recentTestAddr(i int) (netip.AddrPort, *PacketAddr) {

@@ -278,3 +278,22 @@ func TestHTTP3Migration(t *testing.T) {
 	})
 	s.check(t)
 }
+
+// A proxy that drops the sockets of idle clients: quic-go sees the same client, and keeps the
+// address that it had. Replies follow the client if the server remembers it.
+func TestHTTP3SurvivesProxysNewSocket(t *testing.T) {
+	s := serveQUIC(t, nil)
+	s.packets.Remember(1000, proxies.Timeout)
+	ctx, cancel := context.WithTimeout(t.Context(), proxies.Timeout)
+	defer cancel()
+	c, err := s.dial(ctx, proxies.ClientAddr(0))
+	require.NoError(t, err)
+	defer c.close()
+	for range 5 {
+		seen, err := c.ask(ctx, make([]byte, 10_000), 10_000)
+		require.NoError(t, err)
+		require.Equal(t, c.conn.LocalAddr().String(), seen)
+		s.relay.forget()
+	}
+	s.check(t)
+}

@@ -118,3 +118,14 @@ func (r *relay) back(out *net.UDPConn, client netip.AddrPort) {
 		}
 	}
 }
+
+// forget closes the sockets of all clients, as a proxy does when they have been idle for a while:
+// the next datagram of each goes out through another.
+func (r *relay) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for client, out := range r.clients {
+		out.Close()
+		delete(r.clients, client)
+	}
+}
