@@ -254,7 +254,7 @@ func (pc *PacketConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 //     the address that WriteTo gets may be older. (A server that knows clients by their address's text
 //     would go on replying to a socket that is gone.)
 //
-// It costs a lock for each datagram and some 400 bytes for each client. Zero clients, or a zero
+// It costs a lock for each datagram and some 250 bytes for each client. Zero clients, or a zero
 // age, end it and forget all; that is how a PacketConn begins.
 //
 // Whoever can send through one of the proxies with the source address of a client can turn that

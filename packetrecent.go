@@ -21,7 +21,7 @@ type recentClients struct {
 
 type recentClient struct {
 	key   ipPort
-	addr  *PacketAddr
+	addr  *PacketAddr // its own memory, and never changed
 	heard time.Time
 }
 
@@ -35,23 +35,28 @@ func (r *recentClients) note(a *PacketAddr) {
 	if !a.hasClient {
 		return
 	}
-	news := recentClient{a.client, a, time.Now()}
+	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e, ok := r.byAddr[news.key]; ok {
-		*e.Value.(*recentClient) = news
+	if e, ok := r.byAddr[a.client]; ok {
+		known := e.Value.(*recentClient)
+		if known.heard = now; *known.addr != *a {
+			own := *a
+			known.addr = &own
+		}
 		r.order.MoveToFront(e)
 		return
 	}
 	for e := r.order.Back(); e != nil; e = r.order.Back() {
 		oldest := e.Value.(*recentClient)
-		if r.order.Len() < r.limit && news.heard.Sub(oldest.heard) < r.age {
+		if r.order.Len() < r.limit && now.Sub(oldest.heard) < r.age {
 			break
 		}
 		delete(r.byAddr, oldest.key)
 		r.order.Remove(e)
 	}
-	r.byAddr[news.key] = r.order.PushFront(&news)
+	own := *a
+	r.byAddr[a.client] = r.order.PushFront(&recentClient{a.client, &own, now})
 }
 
 // find returns the way to a client, or nil if it isn't remembered.
