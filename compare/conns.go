@@ -39,6 +39,7 @@ func listen(server, client *helper, kind string) target {
 
 // short makes n connections and returns the time of one, and that of the server's CPU.
 func (t target) short(n, atOnce int, gap time.Duration) (elapsed, cpu float64) {
+	t.server.ask(request{Op: "collect once"}) // nobody pays for the garbage of who came before
 	before := t.server.ask(request{Op: "stat"}).CPU
 	took := t.client.ask(request{Op: "short", Addr: t.addr, Header: headerFor(t.kind), Conns: n, AtOnce: atOnce, Gap: gap}).Elapsed
 	after := t.server.ask(request{Op: "stat"}).CPU
@@ -71,19 +72,19 @@ func measureConns(e effort, quick bool) []*conns {
 			t.short(2*c.atOnce, c.atOnce, c.gap)
 			took, _ := t.short(4*c.atOnce, c.atOnce, c.gap)
 			n[t.kind] = max(2*c.atOnce, int(float64(e.slice.Nanoseconds())/took))
+			many := n[t.kind]
+			if !quick {
+				many = max(many, 5000)
+			}
 			before := server.ask(request{Op: "stat"})
-			t.short(n[t.kind], c.atOnce, c.gap)
+			t.short(many, c.atOnce, c.gap)
 			after := server.ask(request{Op: "stat"})
-			c.allocs[t.kind] = float64(after.Allocs-before.Allocs) / float64(n[t.kind])
-			c.bytes[t.kind] = float64(after.Bytes-before.Bytes) / float64(n[t.kind])
+			c.allocs[t.kind] = float64(after.Allocs-before.Allocs) / float64(many)
+			c.bytes[t.kind] = float64(after.Bytes-before.Bytes) / float64(many)
 		}
 		for round := range e.rounds {
-			for k := range targets {
-				// In turn from the front and from the back, so that nobody always follows the same one.
-				t := targets[k]
-				if round%2 == 1 {
-					t = targets[len(targets)-1-k]
-				}
+			for _, i := range turns(round, len(targets)) {
+				t := targets[i]
 				took, cpu := t.short(n[t.kind], c.atOnce, c.gap)
 				c.times[t.kind] = append(c.times[t.kind], took)
 				c.cpu[t.kind] = append(c.cpu[t.kind], cpu)
@@ -124,8 +125,9 @@ func measurePending(e effort, quick bool) []growth {
 		}
 	}
 	n := 0
-	for range e.rounds + 1 {
-		for i, t := range targets {
+	for round := range e.rounds + 1 {
+		for _, i := range turns(round, len(targets)) {
+			t := targets[i]
 			if n == 0 {
 				took, _ := t.short(64, 8, 0)
 				n = max(16, int(float64(e.slice.Nanoseconds())/took))
@@ -163,8 +165,9 @@ func measureCPUs(e effort) []growth {
 		}
 		took, _ := targets[0].short(256, 64, 0)
 		n := max(128, int(float64(e.slice.Nanoseconds())/took))
-		for range e.rounds {
-			for _, t := range targets {
+		for round := range e.rounds {
+			for _, i := range turns(round, len(targets)) {
+				t := targets[i]
 				took, _ := t.short(n, 64, 0)
 				g.times[t.kind] = append(g.times[t.kind], took)
 			}

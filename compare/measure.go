@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"time"
@@ -67,8 +68,11 @@ type score struct {
 	bytes  float64
 }
 
-// compete measures the contenders in turn, round after round, in both directions so that none
-// always comes first.
+// turns returns the order of n contenders in a round: another one each time, so that nobody
+// always comes first or behind the same one, and the same in every run.
+func turns(round, n int) []int { return rand.New(rand.NewPCG(uint64(round), uint64(n))).Perm(n) }
+
+// compete measures the contenders in turn, round after round.
 func compete(e effort, contenders []contender) []score {
 	scores := make([]score, len(contenders))
 	times := make([]int, len(contenders))
@@ -78,11 +82,7 @@ func compete(e effort, contenders []contender) []score {
 		scores[i].allocs, scores[i].bytes = allocations(c.run, min(times[i], 1000))
 	}
 	for round := range e.rounds {
-		for k := range contenders {
-			i := k
-			if round%2 == 1 {
-				i = len(contenders) - 1 - k
-			}
+		for _, i := range turns(round, len(contenders)) {
 			start := time.Now()
 			contenders[i].run(times[i])
 			scores[i].ns = append(scores[i].ns, float64(time.Since(start).Nanoseconds())/float64(times[i]))

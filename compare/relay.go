@@ -81,11 +81,7 @@ func measureRelays(e effort, dir string, size int64) []*relaying {
 			client.ask(reqs[i])
 		}
 		for round := range e.rounds {
-			for k := range relayers {
-				i := k
-				if round%2 == 1 {
-					i = len(relayers) - 1 - k
-				}
+			for _, i := range turns(round, len(relayers)) {
 				took := client.ask(reqs[i]).Elapsed
 				r.times[relayers[i]] = append(r.times[relayers[i]], took.Seconds()*1e6/(float64(size)/1e6))
 			}

@@ -65,8 +65,9 @@ func measureWeb(rounds int, each time.Duration, dir string) []*site {
 	for _, url := range urls {
 		awaitListener(url)
 	}
-	for range rounds {
-		for i, s := range all {
+	for round := range rounds {
+		for _, i := range turns(round, len(all)) {
+			s := all[i]
 			out, err := exec.Command(wrk, "-t1", "-c32", "-d"+each.String(), "--latency", "http://"+urls[i]+"/").CombinedOutput()
 			if err != nil {
 				check(fmt.Errorf("wrk: %w\n%s", err, out))
