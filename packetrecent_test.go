@@ -58,6 +58,11 @@ func TestPacketRemember(t *testing.T) {
 	require.NoError(t, err)
 	payload, _ := receive(t, proxy)
 	assert.Equal(t, "reply", payload)
+	nowhere := packetHeader()
+	nowhere.Protocol = UDP6
+	nowhere.Source, nowhere.Destination = netip.MustParseAddrPort("[::]:0"), netip.MustParseAddrPort("[::]:0")
+	send(t, proxy, pc, packet(t, nowhere, "hello"))
+	receive(t, pc)
 	for _, none := range []net.Addr{nil, (*PacketAddr)(nil), &PacketAddr{}} {
 		_, err = pc.WriteTo([]byte("reply"), none)
 		assert.ErrorIs(t, err, ErrNoProxy)
