@@ -75,16 +75,16 @@ func (s SSL) Verified() bool {
 	return s.TLS() && s.Client&(ClientCertConn|ClientCertSess) != 0 && s.Verify == 0
 }
 
-// CommonName returns the common name in the subject of the client's certificate, in UTF-8, and
-// whether there is one and the certificate is verified: see [SSL.Verified]. A certificate's
+// CommonName returns the common name in the subject of the client's certificate, in UTF-8 (section
+// 2.2.6), and whether there is one and the certificate is verified: see [SSL.Verified]. A certificate's
 // authority answers for the name; it needn't be unique, nor a host name.
 //
 // The name in a certificate that isn't verified is whatever the client likes. It is to be had
 // from TLVs, as [SubtypeSSLCN].
 func (s SSL) CommonName() ([]byte, bool) { return s.identity(SubtypeSSLCN) }
 
-// ClientCert returns the client's certificate in DER, for x509.ParseCertificate, and whether
-// there is one and it is verified: see [SSL.Verified]. Few proxies send it.
+// ClientCert returns the client's certificate in DER (section 2.2.6), for x509.ParseCertificate, and
+// whether there is one and it is verified: see [SSL.Verified]. Few proxies send it.
 //
 // A certificate that the proxy didn't verify is to be had from TLVs, as
 // [SubtypeSSLClientCert]. To verify it yourself, check that s.TLS() holds and that
@@ -99,24 +99,26 @@ func (s SSL) identity(typ TLVType) ([]byte, bool) {
 	return s.TLVs.Lookup(typ)
 }
 
-// Version returns the name of the TLS version: "TLSv1.3" with OpenSSL.
+// Version returns the name of the TLS version (section 2.2.6), "TLSv1.3" in OpenSSL's words, and
+// whether the proxy said so.
 func (s SSL) Version() ([]byte, bool) { return s.TLVs.Lookup(SubtypeSSLVersion) }
 
-// Cipher returns the name of the cipher, as in "ECDHE-RSA-AES128-GCM-SHA256".
+// Cipher returns the name of the cipher (section 2.2.6), as in "ECDHE-RSA-AES128-GCM-SHA256".
 func (s SSL) Cipher() ([]byte, bool) { return s.TLVs.Lookup(SubtypeSSLCipher) }
 
-// SigAlg returns the name of the algorithm with which the certificate of the proxy (not the
-// client's) is signed, as in "RSA-SHA256".
+// SigAlg returns the name of the algorithm with which the certificate of the proxy, not the
+// client's, is signed (section 2.2.6), as in "RSA-SHA256".
 func (s SSL) SigAlg() ([]byte, bool) { return s.TLVs.Lookup(SubtypeSSLSigAlg) }
 
-// KeyAlg returns the name of the algorithm of the proxy's key, as in "RSA2048".
+// KeyAlg returns the name of the algorithm of the proxy's key, not the client's (section 2.2.6), as
+// in "RSA2048".
 func (s SSL) KeyAlg() ([]byte, bool) { return s.TLVs.Lookup(SubtypeSSLKeyAlg) }
 
-// Group returns the name of the key exchange, as in "secp256r1".
+// Group returns the name of the key exchange (section 2.2.6), as in "secp256r1".
 func (s SSL) Group() ([]byte, bool) { return s.TLVs.Lookup(SubtypeSSLGroup) }
 
-// SigScheme returns the name of the algorithm with which the proxy signed the handshake, as in
-// "rsa_pss_rsae_sha256".
+// SigScheme returns the name of the algorithm with which the proxy signed the handshake (section
+// 2.2.6), as in "rsa_pss_rsae_sha256".
 func (s SSL) SigScheme() ([]byte, bool) { return s.TLVs.Lookup(SubtypeSSLSigScheme) }
 
 // AppendTo appends an SSL TLV to t, for a header to be sent, and returns the extended vectors.
