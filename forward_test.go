@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"math"
 	"math/big"
 	"net"
 	"net/netip"
@@ -312,7 +313,7 @@ func TestAlignRefuses(t *testing.T) {
 		"zero":          {testHeader(), 0},
 		"negative":      {testHeader(), -8},
 		"no room":       {full, 64},
-		"beyond reason": {testHeader(), 1 << 60},
+		"beyond reason": {testHeader(), math.MaxInt},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := test.h
