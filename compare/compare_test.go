@@ -42,16 +42,18 @@ func TestUnknownPart(t *testing.T) {
 
 func TestSystemCalls(t *testing.T) {
 	needStrace(t)
-	const conns = 200
+	const conns = 100
 	for _, kind := range []string{nameOurs, nameLazy} {
 		ours, bare := syscallsOf(t.TempDir(), kind, true, conns), syscallsOf(t.TempDir(), nameBare, true, conns)
 		require.InDelta(t, 1, bare["read"], 0.1, "header and payload come in one read")
 		require.InDelta(t, 1, bare["write"], 0.1)
 		assert.Empty(t, moreCalls(ours, bare), "%s: header and payload together", kind)
 
+		// A server that comes late makes fewer calls, so nothing here depends on its being in time.
+		// Bare reads in vain, the header, in vain, and the payload.
 		ours, bare = syscallsOf(t.TempDir(), kind, false, conns), syscallsOf(t.TempDir(), nameBare, false, conns)
+		assert.LessOrEqual(t, ours["read"], 4+1.05, "%s: header in its own segment", kind)
 		more := moreCalls(ours, bare)
-		assert.LessOrEqual(t, more["read"], 1.05, "%s: header in its own segment", kind)
 		delete(more, "read")
 		assert.Empty(t, more, "%s: header in its own segment", kind)
 	}

@@ -95,7 +95,8 @@ func startHelper(role string, at place, prefix ...string) *helper {
 	self, err := os.Executable()
 	check(err)
 	args := append(prefix, self)
-	env := append(os.Environ(), roleVariable+"="+role)
+	// Under the race detector a process would sleep for a second before it ends.
+	env := append(os.Environ(), roleVariable+"="+role, "GORACE=atexit_sleep_ms=0")
 	if at != anyCPU && runtime.NumCPU() > 1 {
 		if taskset, err := exec.LookPath("taskset"); err == nil {
 			args = append([]string{taskset, "-c", strconv.Itoa(int(at))}, args...)

@@ -126,11 +126,11 @@ func (s *server) listen(req request) (reply, error) {
 	}
 	l := &serving{server: s, ln: ln, req: req}
 	s.listeners = append(s.listeners, l)
-	if !req.Hold && req.Handler != "sink" {
-		go l.serve()
-	}
 	if req.Handler == "relay" || req.Handler == "relay n" {
 		l.sink = s.listeners[len(s.listeners)-2].ln
+	}
+	if !req.Hold && req.Handler != "sink" {
+		go l.serve()
 	}
 	return reply{Addr: inner.Addr().String()}, nil
 }
