@@ -171,7 +171,7 @@ func (a *awaiting) discard(c *Conn) {
 	defer a.mu.Unlock()
 	if c.awaiting.Load() == a && a.reader == 0 && a.err == nil {
 		b := newBuffer()
-		b.readNow(c.inner)
+		b.readLast(c.inner)
 		b.release()
 	}
 }

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !portable
 
 package proxyproto
 
@@ -37,6 +37,9 @@ func (b *buffer) readNow(conn net.Conn) error {
 	}
 	return b.result
 }
+
+// readLast reads what has arrived on a connection that is about to be closed.
+func (b *buffer) readLast(conn net.Conn) { b.readNow(conn) }
 
 // readOnce is the buffer's readFD: one read(2) on a socket that doesn't block.
 func (b *buffer) readOnce(fd uintptr) bool {
