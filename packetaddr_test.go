@@ -159,6 +159,7 @@ func TestPacketConnAroundOthers(t *testing.T) {
 	plain := proxy.AddrPort()
 	plain = netip.AddrPortFrom(plain.Addr().Unmap(), plain.Port())
 	assert.Equal(t, []netip.AddrPort{plain, plain, {}, {}, {}, {}}, asked)
-	_, _, err = pc.ReadFrom(b)
+	_, addr, err := pc.ReadFrom(b)
 	assert.ErrorIs(t, err, net.ErrClosed, "errors of the inner connection are passed on")
+	assert.True(t, addr == nil, "%T", addr)
 }

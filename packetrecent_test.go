@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -187,11 +188,33 @@ func TestRecentClientsExpire(t *testing.T) {
 		assert.Nil(t, r.find(first))
 		assert.NotNil(t, r.find(second))
 		r.note(a)
+		r.note(b)
 		assert.Equal(t, 2, r.order.Len())
+		time.Sleep(59 * time.Second)
+		assert.NotNil(t, r.find(second), "heard of again since")
 		time.Sleep(2 * time.Minute)
 		_, c := recentTestAddr(3)
 		r.note(c)
 		assert.Equal(t, 1, r.order.Len(), "what has expired takes no memory when others come")
 		assert.Len(t, r.byAddr, 1)
 	})
+}
+
+// For the race detector: clients that move between proxies while others write to them.
+func TestRecentClientsConcurrently(t *testing.T) {
+	r := newRecentClients(3, time.Hour)
+	var wg sync.WaitGroup
+	for proxy := range 4 {
+		wg.Go(func() {
+			for i := range 200 {
+				_, a := recentTestAddr(i % 5)
+				a.peer.port = uint16(proxy)
+				r.note(a)
+				way := r.way(a)
+				assert.Equal(t, a.client, way.client)
+				assert.Less(t, way.socketPeer().Port(), uint16(4))
+			}
+		})
+	}
+	wg.Wait()
 }
