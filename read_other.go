@@ -16,7 +16,7 @@ func (b *buffer) readOnce(uintptr) bool { return true }
 // readLast reads what has arrived on a connection that is about to be closed. It waits up to
 // 50 ms for it, since a read whose deadline has passed reads nothing.
 func (b *buffer) readLast(conn net.Conn) {
-	if conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond)) == nil {
+	if conn.SetReadDeadline(time.Now().Add(50*time.Millisecond)) == nil {
 		conn.Read(b.data)
 	}
 }
