@@ -53,7 +53,14 @@ func (r *result) row(w work, clients int) string {
 		quantile(ratio, 0.5), quantile(ratio, 0.25), quantile(ratio, 0.75), r.allocsBare, r.allocsWrapped)
 }
 
-func perSecond(ns float64) string { return fmt.Sprintf("%.0f,000", batch*1e9/ns/1000) }
+// perSecond is the rate of batches that take ns, in thousands.
+func perSecond(ns float64) string {
+	n := int(batch*1e9/ns/1000 + 0.5)
+	if n < 1000 {
+		return fmt.Sprintf("%d,000", n)
+	}
+	return fmt.Sprintf("%d,%03d,000", n/1000, n%1000)
+}
 
 func quantile(figures []float64, q float64) float64 {
 	sorted := slices.Sorted(slices.Values(figures))
