@@ -20,7 +20,7 @@ func TestRows(t *testing.T) {
 }
 
 func TestPerSecond(t *testing.T) {
-	for ns, want := range map[float64]string{batch * 1000: "1,000,000", batch * 950: "1,053,000", batch * 5000: "200,000"} {
+	for ns, want := range map[float64]string{batch * 1000: "1,000,000", batch * 800: "1,250,000", batch * 5000: "200,000"} {
 		if got := perSecond(ns); got != want {
 			t.Errorf("%v ns: %s instead of %s", ns, got, want)
 		}
