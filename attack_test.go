@@ -33,14 +33,17 @@ const (
 	goodPerRound  = 10
 )
 
-// TestAttackerProcess isn't a test but the attackers' process. Each line of its input is a round:
-// so many more of them connect, and all that are connected do what they do.
-func TestAttackerProcess(t *testing.T) {
-	addr, kind, ok := strings.Cut(os.Getenv(attackerEnv), " ")
-	if !ok {
-		t.Skip("only as a child of TestAttackBySlowPeers")
+func init() {
+	if addr, kind, ok := strings.Cut(os.Getenv(attackerEnv), " "); ok {
+		attack(addr, kind)
+		os.Exit(0)
 	}
-	opening, drip := slowPeer(t, kind)
+}
+
+// attack is the attackers' process. Each line of its input is a round: so many more of them connect,
+// and all that are connected do what they do.
+func attack(addr, kind string) {
+	opening, drip := slowPeer(kind)
 	type peer struct {
 		conn net.Conn
 		sent int // of drip
@@ -64,8 +67,8 @@ func TestAttackerProcess(t *testing.T) {
 				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, 0, byte(1+worker))}}
 				for range n / 8 {
 					c, err := d.Dial("tcp", addr)
-					if !assert.NoError(t, err) {
-						return
+					if err != nil {
+						panic(err)
 					}
 					io.WriteString(c, opening)
 					mu.Lock()
@@ -80,10 +83,7 @@ func TestAttackerProcess(t *testing.T) {
 }
 
 // slowPeer is what a slow peer sends when it connects, and what it then sends byte by byte.
-func slowPeer(t testing.TB, kind string) (opening, drip string) {
-	h := testHeader()
-	h.TLVs, _ = h.TLVs.Append(TypeNoop, make([]byte, defaultMaxHeaderSize-lenV2-lenIPv4-lenTLV))
-	longest := encode(t, h)
+func slowPeer(kind string) (opening, drip string) {
 	switch kind {
 	case "silent":
 		return "", ""
@@ -92,17 +92,22 @@ func slowPeer(t testing.TB, kind string) (opening, drip string) {
 	case "line without its last byte":
 		return testLineV1[:len(testLineV1)-1], ""
 	case "4 KB without the last byte":
-		return longest[:len(longest)-1], ""
+		h := testHeader()
+		h.TLVs, _ = h.TLVs.Append(TypeNoop, make([]byte, defaultMaxHeaderSize-lenV2-lenIPv4-lenTLV))
+		longest, err := h.AppendTo(nil)
+		if err != nil {
+			panic(err)
+		}
+		return string(longest[:len(longest)-1]), ""
 	}
-	require.Fail(t, "no such peer", kind)
-	return "", ""
+	panic("there is no such peer: " + kind)
 }
 
 // attackFrom starts the attackers' process; more makes n more of them connect, and returns when
 // they have.
 func attackFrom(t *testing.T, addr, kind string) (more func(n int)) {
 	t.Helper()
-	child := exec.Command(os.Args[0], "-test.run=^TestAttackerProcess$")
+	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), attackerEnv+"="+addr+" "+kind)
 	child.Stderr = os.Stderr
 	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

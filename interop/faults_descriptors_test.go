@@ -48,21 +48,30 @@ func (f *failures) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// TestServerWithFewDescriptors isn't a test but that server. It prints its address, and then for each
-// line of input how it is.
-func TestServerWithFewDescriptors(t *testing.T) {
-	if os.Getenv(fewDescriptorsEnv) == "" {
-		t.Skip("only as a child of TestFaultDescriptorsRunOut")
+func init() {
+	if os.Getenv(fewDescriptorsEnv) != "" {
+		serveWithFewDescriptors()
+		os.Exit(0)
 	}
-	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: fewDescriptors, Max: fewDescriptors}))
+}
+
+// serveWithFewDescriptors is that server. It prints its address, and then for each line of input how
+// it is.
+func serveWithFewDescriptors() {
+	must := func(err error) {
+		if err != nil {
+			panic(err)
+		}
+	}
+	must(syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: fewDescriptors, Max: fewDescriptors}))
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	must(err)
 	f := &failures{Listener: inner}
 	ln, err := proxyproto.NewListener(f, &proxyproto.Config{
 		Policy:        proxyproto.Trust(netip.MustParsePrefix("127.0.0.1/32")),
 		HeaderTimeout: time.Hour,
 	})
-	require.NoError(t, err)
+	must(err)
 	server := &http.Server{Handler: http.HandlerFunc(whoami), ErrorLog: log.New(io.Discard, "", 0)}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ln) }()
@@ -92,7 +101,7 @@ type scarceStats struct {
 
 func startScarce(t *testing.T) *scarce {
 	t.Helper()
-	child := exec.Command(os.Args[0], "-test.run=^TestServerWithFewDescriptors$")
+	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), fewDescriptorsEnv+"=1")
 	child.Stderr = os.Stderr
 	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
