@@ -76,6 +76,13 @@ func (cfg *Config) check() error {
 	return nil
 }
 
+// own returns a copy that shares nothing with cfg.
+func (cfg *Config) own() Config {
+	own := *cfg
+	own.Versions = slices.Clone(cfg.Versions)
+	return own
+}
+
 func (cfg *Config) headerTimeout() time.Duration {
 	if cfg.HeaderTimeout == 0 {
 		return defaultHeaderTimeout

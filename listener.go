@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -16,7 +15,7 @@ import (
 type Listener struct {
 	inner  net.Listener
 	cfg    Config
-	policy atomic.Pointer[Policy]
+	policy livePolicy
 	stats  counters
 
 	// Whoever calls Accept accepts from the inner listener itself as long as nobody else does
@@ -48,8 +47,7 @@ func NewListener(inner net.Listener, cfg *Config) (*Listener, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	ln := &Listener{inner: inner, cfg: *cfg}
-	ln.cfg.Versions = append([]Version(nil), cfg.Versions...)
+	ln := &Listener{inner: inner, cfg: cfg.own()}
 	ln.news.L = &ln.mu
 	ln.SetPolicy(cfg.Policy)
 	return ln, nil
@@ -57,12 +55,7 @@ func NewListener(inner net.Listener, cfg *Config) (*Listener, error) {
 
 // SetPolicy replaces the Policy for the connections that are accepted from now on. It may be
 // called while serving. A nil Policy rejects everybody.
-func (ln *Listener) SetPolicy(p Policy) {
-	if p == nil {
-		p = Always(Reject)
-	}
-	ln.policy.Store(&p)
-}
+func (ln *Listener) SetPolicy(p Policy) { ln.policy.set(p) }
 
 // Stats returns the counts up to now.
 func (ln *Listener) Stats() Stats {
@@ -168,8 +161,7 @@ func (ln *Listener) acceptNext() (net.Conn, error) {
 // isn't there yet, or reports that the connection was dropped.
 func (ln *Listener) admit(inner net.Conn) (conn net.Conn, dropped bool) {
 	peer := addrPort(inner.RemoteAddr())
-	policy := *ln.policy.Load()
-	switch action := policy(peer, addrPort(inner.LocalAddr())); action {
+	switch action := ln.policy.ask(peer, addrPort(inner.LocalAddr())); action {
 	case Skip:
 		ln.stats.skipped.Add(1)
 		return inner, false

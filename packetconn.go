@@ -23,7 +23,7 @@ type PacketConn struct {
 	udp    *net.UDPConn // inner if it is one
 	local  netip.AddrPort
 	cfg    Config
-	policy atomic.Pointer[Policy]
+	policy livePolicy
 	stats  counters
 	recent atomic.Pointer[recentClients]
 }
@@ -53,21 +53,15 @@ func NewPacketConn(inner net.PacketConn, cfg *Config) (*PacketConn, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	pc := &PacketConn{inner: inner, local: addrPort(inner.LocalAddr()), cfg: *cfg}
+	pc := &PacketConn{inner: inner, local: addrPort(inner.LocalAddr()), cfg: cfg.own()}
 	pc.udp, _ = inner.(*net.UDPConn)
-	pc.cfg.Versions = append([]Version(nil), cfg.Versions...)
 	pc.SetPolicy(cfg.Policy)
 	return pc, nil
 }
 
 // SetPolicy replaces the Policy for the datagrams that are read from now on. It may be called
 // while serving. A nil Policy rejects everybody.
-func (pc *PacketConn) SetPolicy(p Policy) {
-	if p == nil {
-		p = Always(Reject)
-	}
-	pc.policy.Store(&p)
-}
+func (pc *PacketConn) SetPolicy(p Policy) { pc.policy.set(p) }
 
 // Stats returns the counts up to now, of datagrams: each is in Accepted and in one of the others.
 func (pc *PacketConn) Stats() Stats {
@@ -166,7 +160,7 @@ func (pc *PacketConn) receive(buf []byte) (n int, peer netip.AddrPort, inner net
 // open judges a datagram. It returns the payload, and fills the header if there is one that is
 // believed; or it drops the datagram.
 func (pc *PacketConn) open(datagram []byte, peer netip.AddrPort, header *Header) (payload []byte, ok bool) {
-	switch action := (*pc.policy.Load())(peer, pc.local); action {
+	switch action := pc.policy.ask(peer, pc.local); action {
 	case Skip:
 		pc.stats.skipped.Add(1)
 		return datagram, true

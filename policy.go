@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // Action says what to do with a peer's connection. It is chosen before a byte is read.
@@ -59,6 +60,19 @@ func (a Action) String() string {
 // It is called for every connection before the next is accepted, and may be called by several
 // goroutines at once: it must not block.
 type Policy func(peer, local netip.AddrPort) Action
+
+// livePolicy is a Policy that can be replaced while it is asked.
+type livePolicy struct{ current atomic.Pointer[Policy] }
+
+// set replaces the Policy; nil rejects everybody.
+func (l *livePolicy) set(p Policy) {
+	if p == nil {
+		p = Always(Reject)
+	}
+	l.current.Store(&p)
+}
+
+func (l *livePolicy) ask(peer, local netip.AddrPort) Action { return (*l.current.Load())(peer, local) }
 
 // Always is the Policy that chooses the same Action for every peer.
 func Always(action Action) Policy {
