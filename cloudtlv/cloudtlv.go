@@ -2,7 +2,10 @@
 // customer's private endpoints a connection came. The provider tells several customers apart by
 // it whose networks use the same private addresses.
 //
-//	id, ok := cloudtlv.AWSVPCEndpointID(conn.Header().TLVs)
+//	if h := conn.Header(); h != nil {
+//		id, ok := cloudtlv.AWSVPCEndpointID(h.TLVs)
+//		...
+//	}
 //
 // The providers took their types from the range that the PROXY protocol leaves to applications
 // (section 2.2.8). Nobody registers these: the same bytes mean something else from another sender.
