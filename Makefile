@@ -1,7 +1,7 @@
 # The targets are explained in CONTRIBUTING.md.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test packages check fuzz unit bench clean
+.PHONY: test packages check fuzz unit bench everywhere clean
 
 # Here as in CI a missing program fails the tests that need it, instead of skipping them.
 export CI := true
@@ -56,6 +56,10 @@ unit:
 # bench measures everything, in some ten minutes, and writes docs/performance.md.
 bench: packages
 	cd compare && go run . -o ../docs/performance.md
+
+# everywhere runs the core's tests on other architectures, and compiles them for other systems.
+everywhere: packages
+	.ci/everywhere
 
 clean:
 	rm -rf $(OUT)

@@ -278,11 +278,16 @@ func unmap(ap netip.AddrPort) netip.AddrPort {
 }
 
 // String returns the header in one line for people, as in
-// "v2 PROXY TCP4 192.0.2.7:56324 -> 192.0.2.1:443, 12 bytes of TLVs".
+// "v2 PROXY TCP4 192.0.2.7:56324 -> 192.0.2.1:443, 12 bytes of TLVs". It is printable: the names of
+// Unix sockets, which can be any bytes, are quoted.
 func (h Header) String() string {
 	s := h.Version.String() + " " + h.Command.String() + " " + h.Protocol.String()
 	if src, dst := h.SourceAddr(), h.DestinationAddr(); src != nil && dst != nil {
-		s += " " + src.String() + " -> " + dst.String()
+		from, to := src.String(), dst.String()
+		if h.Unix != nil {
+			from, to = strconv.QuoteToASCII(from), strconv.QuoteToASCII(to)
+		}
+		s += " " + from + " -> " + to
 	}
 	if len(h.TLVs) > 0 {
 		s += ", " + strconv.Itoa(len(h.TLVs)) + " bytes of TLVs"

@@ -250,3 +250,11 @@ func TestClone(t *testing.T) {
 		assert.Len(t, wire, n)
 	}
 }
+
+// What strangers sent mustn't reach a log as control codes.
+func TestHeaderStringIsPrintable(t *testing.T) {
+	unix, err := NewUnixAddrs("/run/\x1b[2J\nx", "@ä")
+	require.NoError(t, err)
+	h := Header{Version: V2, Command: Proxy, Protocol: UnixStream, Unix: unix}
+	assert.Equal(t, `v2 PROXY UNIX_STREAM "/run/\x1b[2J\nx" -> "@\u00e4"`, h.String())
+}

@@ -86,7 +86,7 @@ func examine(b []byte) *report {
 		r.Verdict, r.Length, r.Header = valid, n, describeHeader(&h)
 		r.Fields = dissect(b[:n])
 		r.Payload = hex.EncodeToString(b[n:min(len(b), n+previewSize)])
-		r.summary = printable(h.String())
+		r.summary = h.String()
 		r.Note = payloadNote(b[n:])
 	case errors.As(err, &broken):
 		r.Verdict, r.Fault = malformed, &fault{broken.Offset(), broken.Rule()}

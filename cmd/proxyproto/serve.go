@@ -181,7 +181,7 @@ func arrived(what string, peer net.Addr, h proxyproto.Header, size *int) *event 
 	if h.Version != 0 {
 		e.Header = describeHeader(&h)
 		h.TLVs = nil // are listed one by one
-		e.text = printable(h.String())
+		e.text = h.String()
 	}
 	if size != nil {
 		e.text += fmt.Sprintf(", %d bytes", *size)
