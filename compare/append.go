@@ -51,9 +51,9 @@ func measureAppend(e effort) []work {
 				}})
 			}
 		}
-		all = append(all, work{appendName(p), compete(e, contenders)})
+		all = append(all, work{name: appendName(p), contenders: contenders})
 	}
-	return all
+	return compete(e, all)
 }
 
 // appendName is a parsing's name without what is done to the header later.

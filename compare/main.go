@@ -77,6 +77,7 @@ func run(only []string, quick bool) (text string, err error) {
 	}
 	defer os.RemoveAll(dir)
 	r := new(results)
+	load := loadAverage()
 	started := time.Now()
 	for _, name := range parts {
 		if !slices.Contains(only, name) {
@@ -87,7 +88,7 @@ func run(only []string, quick bool) (text string, err error) {
 			return "", fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	about := setup()
+	about := setup(load)
 	if quick {
 		about += "\n\nMeasured with -quick: **the figures mean nothing.**"
 	}
@@ -110,7 +111,7 @@ func (r *results) measure(part string, quick bool, dir string) (err error) {
 		}
 	}()
 	// Rounds many enough for a median that stays, slices long enough to be measured.
-	micro, net := effort{41, 10 * time.Millisecond}, effort{25, 150 * time.Millisecond}
+	micro, net := effort{121, 3 * time.Millisecond}, effort{25, 150 * time.Millisecond}
 	relaySize, straceSize, straceConns := int64(64<<20), int64(16<<20), 200
 	idleRounds, idleConns := 3, []int{1000, 15_000}
 	webRounds, webEach := 9, 2*time.Second

@@ -72,24 +72,52 @@ type score struct {
 // always comes first or behind the same one, and the same in every run.
 func turns(round, n int) []int { return rand.New(rand.NewPCG(uint64(round), uint64(n))).Perm(n) }
 
-// compete measures the contenders in turn, round after round.
-func compete(e effort, contenders []contender) []score {
-	scores := make([]score, len(contenders))
-	times := make([]int, len(contenders))
-	for i, c := range contenders {
-		scores[i].name = c.name
-		times[i] = calibrate(c.run, e.slice)
-		scores[i].allocs, scores[i].bytes = allocations(c.run, min(times[i], 1000))
+// work is a piece of work, who does it, and what they needed for it.
+type work struct {
+	name       string
+	contenders []contender
+	scores     []score
+}
+
+// of returns the score of a contender, or nil.
+func (w work) of(name string) *score {
+	for i := range w.scores {
+		if w.scores[i].name == name {
+			return &w.scores[i]
+		}
+	}
+	return nil
+}
+
+// compete measures all contenders at all works in turn, round after round, so that the works
+// too can be compared with each other.
+func compete(e effort, works []work) []work {
+	type one struct {
+		contender
+		*score
+		times int
+	}
+	var all []one
+	for i := range works {
+		w := &works[i]
+		w.scores = make([]score, len(w.contenders))
+		for k, c := range w.contenders {
+			times := calibrate(c.run, e.slice)
+			allocs, bytes := allocations(c.run, min(times, 1000))
+			w.scores[k] = score{name: c.name, allocs: allocs, bytes: bytes}
+			all = append(all, one{c, &w.scores[k], times})
+		}
 	}
 	for round := range e.rounds {
-		for _, i := range turns(round, len(contenders)) {
+		for _, i := range turns(round, len(all)) {
+			c := all[i]
 			start := time.Now()
-			contenders[i].run(times[i])
-			scores[i].ns = append(scores[i].ns, float64(time.Since(start).Nanoseconds())/float64(times[i]))
+			c.run(c.times)
+			c.ns = append(c.ns, float64(time.Since(start).Nanoseconds())/float64(c.times))
 		}
 	}
 	runtime.KeepAlive(sink)
-	return scores
+	return works
 }
 
 // calibrate returns how many times run does its work in about d.

@@ -262,10 +262,11 @@ func growthTable(line func(string, ...any), all []growth) {
 	}
 }
 
-// setup describes the machine and what is compared.
-func setup() string {
+// setup describes the machine, how busy it was before it all began, and what is compared.
+func setup(load string) string {
 	var lines []string
-	lines = append(lines, fmt.Sprintf("Machine: %d CPUs, %s, %s/%s, %s.", runtime.NumCPU(), cpuModel(), runtime.GOOS, runtime.GOARCH, firstLine("uname", "-sr")))
+	lines = append(lines, fmt.Sprintf("Machine: %d CPUs, %s, %s/%s, %s; load average before: %s.", runtime.NumCPU(), cpuModel(),
+		runtime.GOOS, runtime.GOARCH, firstLine("uname", "-sr"), load))
 	versions := []string{runtime.Version()}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, d := range info.Deps {
@@ -294,6 +295,15 @@ func firstLine(name string, args ...string) string {
 	out, _ := cmd.CombinedOutput()
 	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 	return strings.TrimSpace(line)
+}
+
+// loadAverage tells how many processes have run or waited for a CPU lately.
+func loadAverage() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if fields := strings.Fields(string(b)); err == nil && len(fields) > 0 {
+		return fields[0]
+	}
+	return "unknown"
 }
 
 func cpuModel() string {

@@ -265,23 +265,7 @@ func measureParse(e effort) []work {
 		if len(contenders) == 0 || contenders[0].name != nameOurs {
 			panic(fmt.Sprintf("%s: the library itself fails", p.name))
 		}
-		all = append(all, work{p.name, compete(e, contenders)})
+		all = append(all, work{name: p.name, contenders: contenders})
 	}
-	return all
-}
-
-// work is a piece of work and what the contenders needed for it.
-type work struct {
-	name   string
-	scores []score
-}
-
-// of returns the score of a contender, or nil.
-func (w work) of(name string) *score {
-	for i := range w.scores {
-		if w.scores[i].name == name {
-			return &w.scores[i]
-		}
-	}
-	return nil
+	return compete(e, all)
 }

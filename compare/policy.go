@@ -50,7 +50,7 @@ func measurePolicies(e effort) []work {
 		other, err := pires.TrustProxyHeaderFromRanges(texts)
 		check(err)
 		downstream := net.TCPAddrFromAddrPort(local)
-		all = append(all, work{policyName(size), compete(e, []contender{
+		all = append(all, work{name: policyName(size), contenders: []contender{
 			ours(nameTrust, proxyproto.Trust(prefixes...)),
 			ours(nameRules, proxyproto.Rules(proxyproto.Reject, rules...)),
 			{namePires, func(n int) {
@@ -59,9 +59,9 @@ func measurePolicies(e effort) []work {
 					sink += int(action)
 				}
 			}},
-		})})
+		}})
 	}
-	return all
+	return compete(e, all)
 }
 
 const (
