@@ -8,9 +8,9 @@ export CI := true
 
 MODULES := $(patsubst %/,%,$(dir $(shell git ls-files '*go.mod')))
 PACKAGES := $(shell cat .ci/packages)
-GOTESTSUM := go run gotest.tools/gotestsum@v1.13.0
+TESTS := go run gotest.tools/gotestsum@v1.13.0 --format pkgname-and-test-fails --format-hide-empty-pkg
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
-FUZZTIME ?= 5s
+FUZZTIME ?= 8s
 OUT := $(CURDIR)/.build
 
 test: packages check fuzz unit
@@ -42,12 +42,15 @@ fuzz:
 		(cd $$dir && go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) . </dev/null >$(OUT)/fuzz.log 2>&1) || { cat $(OUT)/fuzz.log; exit 1; }; \
 		echo "$$dir $$target: $$(grep -oE 'execs: [0-9]+' $(OUT)/fuzz.log | tail -n 1)"; done
 
-# unit runs the tests of all modules under the race detector, and ends with their counts.
+# unit runs the tests of all modules under the race detector, those of allocations without it
+# because it allocates itself, and ends with their counts.
 unit:
 	@rm -rf $(OUT)/test && mkdir -p $(OUT)/test; failed=0; \
 	for m in $(MODULES); do \
 		echo "tests: $$m"; \
-		(cd $$m && $(GOTESTSUM) --jsonfile $(OUT)/test/$$(echo $$m | tr / _).json --format pkgname-and-test-fails -- -race -timeout 15m ./...) || failed=1; done; \
+		(cd $$m && $(TESTS) --jsonfile $(OUT)/test/$$(echo $$m | tr / _).json -- -race -timeout 15m ./...) || failed=1; done; \
+	echo "tests of allocations"; \
+	$(TESTS) --jsonfile $(OUT)/test/allocs.json -- -run Alloc ./... || failed=1; \
 	cat $(OUT)/test/*.json | awk ' \
 		/"Test":/ && /"Action":"pass"/ { passed++ } /"Test":/ && /"Action":"fail"/ { failed++ } /"Test":/ && /"Action":"skip"/ { skipped++ } \
 		END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }'; \
