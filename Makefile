@@ -48,7 +48,7 @@ unit:
 	@rm -rf $(OUT)/test && mkdir -p $(OUT)/test; failed=0; \
 	for m in $(MODULES); do \
 		echo "tests: $$m"; \
-		(cd $$m && $(TESTS) --jsonfile $(OUT)/test/$$(echo $$m | tr / _).json -- -race -timeout 15m ./...) || failed=1; done; \
+		(cd $$m && $(TESTS) --jsonfile $(OUT)/test/$$(echo $$m | sed 's,^\.$$,root,; s,/,_,g').json -- -race -timeout 15m ./...) || failed=1; done; \
 	echo "tests of allocations"; \
 	$(TESTS) --jsonfile $(OUT)/test/allocs.json -- -run Alloc ./... || failed=1; \
 	cat $(OUT)/test/*.json | awk ' \
