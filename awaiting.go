@@ -192,12 +192,13 @@ func (a *awaiting) applyDeadline(c *Conn) error {
 // the header, or returns an error, or neither if more has to be read. Only the reader calls it.
 func (a *awaiting) decide(ctx context.Context, c *Conn, readErr error) (settled bool, err error) {
 	if sent := a.buf.bytes(); len(sent) > 0 {
-		h, n, reason, err := a.cfg.judge(a.action, sent, readErr == io.EOF)
+		var h Header
+		n, reason, err := a.cfg.judge(&h, a.action, sent, readErr == io.EOF)
 		switch {
 		case reason != 0:
 			return false, a.refuse(c, reason, err)
 		case err == nil:
-			return a.accept(c, h, n)
+			return a.accept(c, &h, n)
 		}
 	} else if isEnd(readErr) {
 		return false, a.probe(c)
@@ -207,7 +208,7 @@ func (a *awaiting) decide(ctx context.Context, c *Conn, readErr error) (settled 
 		return false, nil
 	case isTimeout(readErr):
 		return false, a.timeout(ctx, c, readErr)
-	case errors.Is(readErr, net.ErrClosed):
+	case errors.Is(readErr, net.ErrClosed), errors.Is(readErr, io.ErrClosedPipe):
 		return false, a.refuse(c, ReasonClosed, readErr)
 	}
 	return false, a.refuse(c, ReasonBroken, readErr)
@@ -253,12 +254,12 @@ func (a *awaiting) timeout(ctx context.Context, c *Conn, err error) error {
 }
 
 // accept takes the header of n bytes and ends the waiting, unless Validate refuses it.
-func (a *awaiting) accept(c *Conn, h Header, n int) (settled bool, err error) {
+func (a *awaiting) accept(c *Conn, h *Header, n int) (settled bool, err error) {
 	if err := c.take(a.cfg, a.action, a.peer, h, n, a.buf); err != nil {
 		return false, a.refuse(c, ReasonInvalid, err)
 	}
 	a.buf = nil
-	a.stats.serve(a.action, &h)
+	a.stats.serve(a.action, h)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c.awaiting.Store(nil)
@@ -270,11 +271,8 @@ func (a *awaiting) accept(c *Conn, h Header, n int) (settled bool, err error) {
 
 // take makes h, which the first n bytes of b are, the connection's header, and the bytes
 // behind it the first of its payload. If Validate refuses h, b is still the caller's.
-func (c *Conn) take(cfg *Config, action Action, peer netip.AddrPort, h Header, n int, b *buffer) error {
-	if action == Ignore {
-		h = Header{}
-	}
-	if h.Version != 0 {
+func (c *Conn) take(cfg *Config, action Action, peer netip.AddrPort, h *Header, n int, b *buffer) error {
+	if h.Version != 0 && action != Ignore {
 		c.header = h.Clone()
 		if cfg.Validate != nil {
 			if err := cfg.Validate(peer, &c.header); err != nil {

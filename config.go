@@ -43,7 +43,8 @@ type Config struct {
 
 	// Lazy makes Accept return at once and leaves reading the header to the first Read, for
 	// servers that speak first behind a load balancer which sends the header only with the
-	// client's first bytes. See [Conn].
+	// client's first bytes. Not for net/http, which asks for RemoteAddr before it reads: r.RemoteAddr
+	// would be the proxy's. See [Conn].
 	Lazy bool
 
 	// Validate, if set, is asked about every header that is to be believed, LOCAL ones too. An
@@ -105,29 +106,42 @@ func (cfg *Config) maxPending() int {
 }
 
 // judge decides over b, the first bytes of a connection; ended says that no more will come.
-// With neither a reason to drop it nor an error, h is the header, n bytes long, or has Version
-// 0 if there is none and the action does without. The error ErrIncomplete alone says: read on.
-func (cfg *Config) judge(action Action, b []byte, ended bool) (h Header, n int, reason Reason, err error) {
-	h, n, err = Parse(b)
-	size, _ := declaredSize(b)
-	switch {
-	case err == nil && len(cfg.Versions) > 0 && !slices.Contains(cfg.Versions, h.Version):
-		return Header{}, 0, ReasonVersion, dropReason("a " + h.Version.String() + " header isn't accepted here")
-	case err == nil && n > cfg.maxHeaderSize(), err == ErrIncomplete && max(size, len(b)) > cfg.maxHeaderSize():
-		return Header{}, 0, ReasonTooLarge, dropReason(fmt.Sprintf("a header of %d bytes or more is over the limit of %d",
-			max(size, n, len(b)), cfg.maxHeaderSize()))
-	case err == nil:
-		return h, n, 0, nil
-	case err == ErrIncomplete && !ended:
-		return Header{}, 0, 0, ErrIncomplete
-	case (action == Optional || action == Ignore) && (err == ErrNoHeader || err == ErrIncomplete && !begun(b)):
-		return Header{}, 0, 0, nil
-	case err == ErrNoHeader:
-		return Header{}, 0, ReasonNoHeader, ErrNoHeader
-	case err == ErrIncomplete:
-		return Header{}, 0, ReasonIncomplete, ErrIncomplete
+// With neither a reason to drop it nor an error, h becomes the header, n bytes long, or stays
+// zero if there is none and the action does without. The error ErrIncomplete alone says: read on.
+func (cfg *Config) judge(h *Header, action Action, b []byte, ended bool) (n int, reason Reason, err error) {
+	n, err = parse(h, b)
+	if err == nil {
+		switch {
+		case len(cfg.Versions) > 0 && !slices.Contains(cfg.Versions, h.Version):
+			reason, err = ReasonVersion, dropReason("a "+h.Version.String()+" header isn't accepted here")
+		case n > cfg.maxHeaderSize():
+			reason, err = cfg.tooLarge(n)
+		default:
+			return n, 0, nil
+		}
+		*h = Header{}
+		return 0, reason, err
 	}
-	return Header{}, 0, ReasonMalformed, err
+	size, _ := declaredSize(b)
+	size = max(size, len(b))
+	switch {
+	case err == ErrIncomplete && size > cfg.maxHeaderSize():
+		reason, err = cfg.tooLarge(size)
+	case err == ErrIncomplete && !ended:
+	case (action == Optional || action == Ignore) && (err == ErrNoHeader || err == ErrIncomplete && !begun(b)):
+		err = nil
+	case err == ErrNoHeader:
+		reason = ReasonNoHeader
+	case err == ErrIncomplete:
+		reason = ReasonIncomplete
+	default:
+		reason = ReasonMalformed
+	}
+	return 0, reason, err
+}
+
+func (cfg *Config) tooLarge(size int) (Reason, error) {
+	return ReasonTooLarge, dropReason(fmt.Sprintf("a header of %d bytes or more is over the limit of %d", size, cfg.maxHeaderSize()))
 }
 
 // drop counts a dropped connection, tells OnDrop of it, and returns the error that it told. b is what the

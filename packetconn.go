@@ -172,7 +172,7 @@ func (pc *PacketConn) open(datagram []byte, peer netip.AddrPort, header *Header)
 		var n int
 		var reason Reason
 		var err error
-		*header, n, reason, err = pc.cfg.judge(action, datagram, true)
+		n, reason, err = pc.cfg.judge(header, action, datagram, true)
 		if reason == 0 && action != Ignore && header.Version != 0 && pc.cfg.Validate != nil {
 			shown := *header // apart, because it escapes
 			if err = pc.cfg.Validate(peer, &shown); err != nil {
