@@ -58,7 +58,10 @@ unit:
 
 # bench measures everything, in some ten minutes, and writes docs/performance.md.
 bench: packages
-	cd compare && go run . -o ../docs/performance.md
+	cd compare && go run . -o ../docs/performance.md && { \
+		echo; echo '## Datagrams'; echo; \
+		echo 'Served by a PacketConn and by a bare `*net.UDPConn` in turn, `go run ./udp` in `compare`: read alone, and read and answered.'; echo; \
+		go run ./udp; } >>../docs/performance.md
 
 # everywhere runs the core's tests on other architectures, and compiles them for other systems.
 everywhere: packages
