@@ -43,7 +43,7 @@ fuzz:
 		echo "$$dir $$target: $$(grep -oE 'execs: [0-9]+' $(OUT)/fuzz.log | tail -n 1)"; done
 
 # unit runs the tests of all modules under the race detector, those of allocations without it
-# because it allocates itself, and ends with their counts.
+# because it allocates itself, and those of the core without what only Unix has; it ends with their counts.
 unit:
 	@rm -rf $(OUT)/test && mkdir -p $(OUT)/test; failed=0; \
 	for m in $(MODULES); do \
@@ -51,6 +51,8 @@ unit:
 		(cd $$m && $(TESTS) --jsonfile $(OUT)/test/$$(echo $$m | sed 's,^\.$$,root,; s,/,_,g').json -- -race -timeout 15m ./...) || failed=1; done; \
 	echo "tests of allocations"; \
 	$(TESTS) --jsonfile $(OUT)/test/allocs.json -- -run Alloc ./... || failed=1; \
+	echo "tests of what systems other than Unix get"; \
+	$(TESTS) --jsonfile $(OUT)/test/portable.json -- -tags portable . || failed=1; \
 	cat $(OUT)/test/*.json | awk ' \
 		/"Test":/ && /"Action":"pass"/ { passed++ } /"Test":/ && /"Action":"fail"/ { failed++ } /"Test":/ && /"Action":"skip"/ { skipped++ } \
 		END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }'; \
