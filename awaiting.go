@@ -242,6 +242,8 @@ func (a *awaiting) timeout(ctx context.Context, c *Conn, err error) error {
 		return a.refuse(c, expelled, net.ErrClosed)
 	case late:
 		return a.refuse(c, ReasonTimeout, os.ErrDeadlineExceeded)
+	case a.ln != nil: // nobody has set a deadline: it is the connection's own, such as TCP's ETIMEDOUT
+		return a.refuse(c, ReasonBroken, err)
 	}
 	if len(a.buf.bytes()) == 0 {
 		a.buf.release()

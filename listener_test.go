@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -379,6 +380,32 @@ func TestInnerErrorsArePassedOn(t *testing.T) {
 			}
 		})
 	}
+}
+
+// timedOutConn is a connection that TCP has given up.
+type timedOutConn struct{ net.Conn }
+
+func (timedOutConn) Read([]byte) (int, error) {
+	return 0, &net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ETIMEDOUT)}
+}
+
+// A timeout that nobody has asked for ends a connection, and doesn't leave it behind.
+func TestTimeoutOfTheConnectionItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := newPipeListener()
+		cfg := &Config{Policy: Always(Require)}
+		drops := logDrops(cfg)
+		ln, err := NewListener(inner, cfg)
+		require.NoError(t, err)
+		go ln.Accept()
+		client, server := net.Pipe()
+		inner.conns <- timedOutConn{server}
+		drop := drops.next(t)
+		assert.Equal(t, ReasonBroken, drop.Reason)
+		assert.ErrorIs(t, drop, syscall.ETIMEDOUT)
+		assertClosed(t, client)
+		ln.Close()
+	})
 }
 
 func TestCloseEndsEverything(t *testing.T) {
