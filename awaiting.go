@@ -97,13 +97,36 @@ func (c *Conn) readHeader(ctx context.Context) error {
 // decided then. It reports whether this call was the one that accepted it.
 func (a *awaiting) readInTurn(ctx context.Context, c *Conn) (settled bool, err error) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.tickets++
 	ticket := a.tickets
+	a.mu.Unlock()
 	if ctx.Done() != nil {
 		stop := context.AfterFunc(ctx, func() { a.abort(c, ticket) })
 		defer stop()
 	}
+	if ours, err := a.takeTurn(ctx, c, ticket); !ours {
+		return false, err
+	}
+	defer a.endTurn(c)
+	if a.buf == nil {
+		a.buf = newBuffer()
+	}
+	a.mu.Lock()
+	err = a.applyDeadline(c)
+	a.mu.Unlock()
+	settled, err = a.decide(ctx, c, err)
+	for !settled && err == nil {
+		err = a.buf.readFrom(c.inner)
+		settled, err = a.decide(ctx, c, err)
+	}
+	return settled, err
+}
+
+// takeTurn makes the call with the ticket the reader. If there is nothing to read any more,
+// or not in time, it isn't, and err is what its call returns.
+func (a *awaiting) takeTurn(ctx context.Context, c *Conn, ticket int) (ours bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for c.awaiting.Load() == a && a.reader != 0 && ctx.Err() == nil {
 		a.turn.Wait()
 	}
@@ -119,24 +142,19 @@ func (a *awaiting) readInTurn(ctx context.Context, c *Conn) (settled bool, err e
 	if a.limit.IsZero() {
 		a.limit = time.Now().Add(a.cfg.headerTimeout())
 	}
-	err = a.applyDeadline(c)
-	a.mu.Unlock()
-	if a.buf == nil {
-		a.buf = newBuffer()
-	}
-	settled, err = a.decide(ctx, c, err)
-	for !settled && err == nil {
-		err = a.buf.readFrom(c.inner)
-		settled, err = a.decide(ctx, c, err)
-	}
+	return true, nil
+}
+
+// endTurn lets the next one read, also if a function of the Config has panicked.
+func (a *awaiting) endTurn(c *Conn) {
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.reader = 0
 	a.turn.Broadcast()
-	if a.aborted && !settled {
+	if a.aborted && c.awaiting.Load() == a {
 		a.aborted = false
 		a.applyDeadline(c)
 	}
-	return settled, err
 }
 
 // abort ends the wait of the call with the ticket because its context has ended.

@@ -45,7 +45,8 @@ func (b *buffer) release() {
 
 func (b *buffer) bytes() []byte { return b.data[b.start:b.end] }
 
-// readFrom waits for more of a connection's bytes. If they begin a header that b has no room for it makes some.
+// readFrom waits for more of a connection's bytes. If they begin a header that b has no room
+// for it makes some.
 func (b *buffer) readFrom(conn net.Conn) error {
 	size, _ := declaredSize(b.bytes())
 	if size > len(b.data) || b.end == len(b.data) {

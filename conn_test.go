@@ -375,6 +375,23 @@ func TestHeaderTimeLimitRunsFromTheFirstRead(t *testing.T) {
 	})
 }
 
+// A panic in a user's function can be recovered, as net/http does, and leaves nobody waiting.
+func TestPanicInValidate(t *testing.T) {
+	client, server := tcpPair(t)
+	_, err := io.WriteString(client, testLineV1)
+	require.NoError(t, err)
+	c, err := NewConn(server, &Config{
+		Policy:   Always(Require),
+		Validate: func(netip.AddrPort, *Header) error { panic("bug") },
+	})
+	require.NoError(t, err)
+	for range 2 {
+		assert.PanicsWithValue(t, "bug", func() { c.Read(make([]byte, 1)) })
+	}
+	assert.Nil(t, c.Header())
+	assert.NoError(t, c.Close())
+}
+
 func TestCloseEndsLazyRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()

@@ -2,7 +2,8 @@
 // the PROXY protocol versions 1 and 2 (HAProxy's proxy-protocol.txt, revision 2026/04/27).
 //
 // A proxy that speaks it begins each connection with a header that says who the client is. A
-// [Listener] around net.Listen's reads and checks the header, and its connections have the client's address as RemoteAddr:
+// [Listener] around net.Listen's reads and checks the header, and its connections have the
+// client's address as RemoteAddr:
 //
 //	inner, err := net.Listen("tcp", ":8080")
 //	...
