@@ -1,7 +1,7 @@
 package proxyproto
 
 import (
-	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -16,7 +16,27 @@ const (
 	V2 Version = 2 // binary, section 2.2
 )
 
+// String returns "v1" or "v2".
 func (v Version) String() string { return "v" + strconv.Itoa(int(v)) }
+
+// MarshalText returns what String does. It is an error if v isn't one of the constants.
+func (v Version) MarshalText() ([]byte, error) {
+	if v != V1 && v != V2 {
+		return nil, fmt.Errorf("proxyproto: there is no version %d", v)
+	}
+	return []byte(v.String()), nil
+}
+
+// UnmarshalText reads "v1" or "v2".
+func (v *Version) UnmarshalText(text []byte) error {
+	for _, known := range []Version{V1, V2} {
+		if known.String() == string(text) {
+			*v = known
+			return nil
+		}
+	}
+	return fmt.Errorf("proxyproto: there is no version %q: expected v1 or v2", text)
+}
 
 // Command says on whose behalf the connection was made, as on the wire of version 2
 // (the low half of the 13th byte). A version 1 header is always Proxy.
@@ -77,6 +97,14 @@ func (p Protocol) String() string {
 // unspec reports whether one half of p is UNSPEC.
 func (p Protocol) unspec() bool { return p>>4 == 0 || p&0x0f == 0 }
 
+// stream returns p as it is over a stream: TCP for UDP, for example.
+func (p Protocol) stream() Protocol {
+	if p&0x0f == UDP4&0x0f {
+		p--
+	}
+	return p
+}
+
 // valid reports whether the spec allows p on the wire.
 func (p Protocol) valid() bool { return p>>4 <= 3 && p&0x0f <= 2 }
 
@@ -97,22 +125,7 @@ type Header struct {
 
 	// Unix has the addresses if Protocol is UnixStream or UnixDatagram, and is nil otherwise.
 	Unix *UnixAddrs
-
-	// A size that is a multiple of 16 bytes makes a copy 1 to 3 ns faster.
-	_ uint64
 }
-
-var (
-	// ErrNoHeader: the bytes can't be a PROXY header, however many follow.
-	ErrNoHeader = errors.New("proxyproto: not a PROXY protocol header")
-
-	// ErrIncomplete: the bytes begin a PROXY header; more of them could complete it.
-	ErrIncomplete = errors.New("proxyproto: incomplete PROXY protocol header")
-
-	// ErrMalformed: the bytes begin as a PROXY header does and then break one of its rules.
-	// Parse returns a [*FormatError], which says where and which one.
-	ErrMalformed = errors.New("proxyproto: malformed PROXY protocol header")
-)
 
 // maxHeader is the size of the longest header: 16 bytes and a block of 65,535.
 const maxHeader = lenV2 + 1<<16 - 1
@@ -156,7 +169,7 @@ func begun(b []byte) bool {
 
 // AppendTo appends the header's wire form to b and returns the extended buffer. It writes
 // what Parse accepts and gives back, and the value of a CRC32C TLV is computed on the way. A
-// header that has no such form is an error matched by [ErrMalformed], with b returned as it was:
+// header that has no such form is an error, with b returned as it was:
 // version 1 has neither LOCAL, UDP, AF_UNIX nor TLVs, and receivers don't look at the TLVs and
 // addresses of LOCAL and UNSPEC.
 //
@@ -213,9 +226,25 @@ func (h *Header) WriteTo(w io.Writer) (int64, error) {
 	return int64(n), err
 }
 
-// Clone returns a copy of h that shares no memory with it. It allocates once if there are
-// TLVs or Unix addresses, and not at all otherwise.
-func (h Header) Clone() Header {
+// HasAddrs reports whether h names a client: whether SourceAddr is not nil. It is false for
+// LOCAL, UNKNOWN and UNSPEC, and for a nil Header.
+func (h *Header) HasAddrs() bool {
+	return h != nil && h.Command == Proxy && !h.Protocol.unspec()
+}
+
+// Clone returns a copy of h that shares no memory with it, and nil for nil.
+func (h *Header) Clone() *Header {
+	if h == nil {
+		return nil
+	}
+	own := *h
+	own.detach()
+	return &own
+}
+
+// detach gives h its own memory for what may alias the bytes that it was parsed from. It
+// allocates once if there are TLVs or Unix addresses, and not at all otherwise.
+func (h *Header) detach() {
 	switch {
 	case h.Unix != nil:
 		own := make([]byte, len(h.Unix)+len(h.TLVs))
@@ -229,7 +258,6 @@ func (h Header) Clone() Header {
 	case len(h.TLVs) > 0:
 		h.TLVs = append(make(TLVs, 0, len(h.TLVs)), h.TLVs...)
 	}
-	return h
 }
 
 // SourceAddr returns the client's address: a *net.TCPAddr, *net.UDPAddr or *net.UnixAddr by

@@ -223,7 +223,7 @@ func appendV2(h *Header, b []byte) ([]byte, error) {
 		if !plain {
 			var err *FormatError
 			if crc, err = frameTLVs(header, addresses, len(header)); err != nil {
-				return b, unencodable(err.Rule())
+				return b, unencodable(err.Rule)
 			}
 		} else if crc > 0 {
 			crc += addresses

@@ -8,7 +8,7 @@ import (
 type connKey struct{}
 
 // ConnContext is for http.Server.ConnContext: it lets handlers find the header of the
-// connection that their request came on, with [FromContext]. c may be a *Conn or whatever
+// connection that their request came on, with [HeaderFromContext]. c may be a *Conn or whatever
 // wraps one; others leave ctx as it is. It doesn't block.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	if conn, ok := FromConn(c); ok {
@@ -17,9 +17,9 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// FromContext returns the header of the connection that [ConnContext] put into ctx, and
+// HeaderFromContext returns the header of the connection that [ConnContext] put into ctx, and
 // whether it has one. Don't change it.
-func FromContext(ctx context.Context) (*Header, bool) {
+func HeaderFromContext(ctx context.Context) (*Header, bool) {
 	conn, ok := ctx.Value(connKey{}).(*Conn)
 	if !ok {
 		return nil, false

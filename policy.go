@@ -2,14 +2,56 @@ package proxyproto
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 )
+
+// Peer is who holds the other end of a socket: a proxy, or a client that connects directly.
+type Peer struct {
+	// Addr is the peer's address and Local the one of ours that it connected to. Both are plain:
+	// IPv4-mapped IPv6 addresses come as IPv4, and without zone. An end that has no IP address (a
+	// Unix socket) is the zero AddrPort.
+	Addr, Local netip.AddrPort
+
+	// Conn is the inner connection, to ask what it is: a Unix peer's credentials, or the
+	// ConnectionState of a *tls.Conn. (That in Validate only: before, it would wait for the
+	// handshake.) Never read from it, write to it, close it or set its deadlines. In OnDrop it is
+	// closed already. It is nil for a datagram.
+	Conn net.Conn
+}
+
+// String returns the peer's address and port for a log line. Without an IP address it is the
+// network and the peer's name, if it has one: "unix", `unix "/run/client.sock"`.
+func (p Peer) String() string {
+	if p.Addr.IsValid() {
+		return p.Addr.String()
+	}
+	if p.Conn == nil {
+		return "unknown"
+	}
+	addr := p.Conn.RemoteAddr()
+	if addr == nil {
+		return "unknown"
+	}
+	network, name := addr.Network(), addr.String()
+	if name == "" || name == "@" || name == network {
+		return network
+	}
+	return network + " " + strconv.QuoteToASCII(name)
+}
+
+// MarshalText returns what String does, so that a JSON log has the peer's address in a field.
+func (p Peer) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// peerOf returns who holds the other end of a connection.
+func peerOf(conn net.Conn) Peer {
+	return Peer{Addr: addrPort(conn.RemoteAddr()), Local: addrPort(conn.LocalAddr()), Conn: conn}
+}
 
 // Action says what to do with a peer's connection. It is chosen before a byte is read.
 type Action uint8
@@ -27,39 +69,54 @@ const (
 	Skip
 
 	// Optional takes a header if the first bytes are one and serves the connection as it is if
-	// they aren't. Whoever may connect may then claim any address, which is why the spec forbids
-	// guessing (section 2): use it during a migration only, for peers that you trust anyway.
+	// they aren't, or if nothing comes for Config.HeaderTimeout. A header that comes after that
+	// closes the connection. Whoever may connect may then claim any address, which is why the
+	// spec forbids guessing (section 2): use it during a migration only, for peers that you
+	// trust anyway.
 	Optional
 
-	// Ignore skips a header as Optional does and believes nothing in it: the connection has the
-	// socket's addresses and no Header.
+	// Ignore serves the connection at once, with the socket's addresses and no Header. A header
+	// at its front is taken off, whenever it comes, and nothing in it is believed.
 	Ignore
 )
 
+var actionNames = [...]string{
+	Reject: "reject", Require: "require", Skip: "skip", Optional: "optional", Ignore: "ignore",
+}
+
+// String returns the Action's name in lower case.
 func (a Action) String() string {
-	switch a {
-	case Reject:
-		return "Reject"
-	case Require:
-		return "Require"
-	case Skip:
-		return "Skip"
-	case Optional:
-		return "Optional"
-	case Ignore:
-		return "Ignore"
+	if int(a) < len(actionNames) {
+		return actionNames[a]
 	}
 	return "Action(" + strconv.Itoa(int(a)) + ")"
 }
 
-// Policy chooses the Action for a connection by the peer at the other end of the socket and
-// the local address that it connected to. Both are plain: IPv4-mapped IPv6 addresses come as
-// IPv4, and without zone. An end that has no IP address (a Unix socket) is the zero AddrPort. An
-// Action that isn't one of the constants rejects.
+// MarshalText returns what String does. It is an error if a isn't one of the constants.
+func (a Action) MarshalText() ([]byte, error) {
+	if int(a) >= len(actionNames) {
+		return nil, fmt.Errorf("proxyproto: there is no %v", a)
+	}
+	return []byte(actionNames[a]), nil
+}
+
+// UnmarshalText reads an Action's name as it is in a configuration file: "require", for example.
+func (a *Action) UnmarshalText(text []byte) error {
+	i := slices.Index(actionNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("proxyproto: there is no action %q: expected %s", text,
+			strings.Join(actionNames[:], ", "))
+	}
+	*a = Action(i)
+	return nil
+}
+
+// Policy chooses the Action for a peer's connection. An Action that isn't one of the constants
+// rejects.
 //
 // It is called for every connection before the next is accepted, and may be called by several
 // goroutines at once: it must not block.
-type Policy func(peer, local netip.AddrPort) Action
+type Policy func(p Peer) Action
 
 // livePolicy is a Policy that can be replaced while it is asked.
 type livePolicy struct{ current atomic.Pointer[Policy] }
@@ -72,14 +129,15 @@ func (l *livePolicy) set(p Policy) {
 	l.current.Store(&p)
 }
 
-func (l *livePolicy) ask(peer, local netip.AddrPort) Action { return (*l.current.Load())(peer, local) }
+func (l *livePolicy) ask(peer Peer) Action { return (*l.current.Load())(peer) }
 
 // Always is the Policy that chooses the same Action for every peer.
 func Always(action Action) Policy {
-	return func(_, _ netip.AddrPort) Action { return action }
+	return func(Peer) Action { return action }
 }
 
 // Trust is the Policy that requires a header from peers in the prefixes and rejects all others.
+// It panics if a prefix is invalid, as [Rules] does.
 func Trust(prefixes ...netip.Prefix) Policy {
 	rules := make([]Rule, len(prefixes))
 	for i, p := range prefixes {
@@ -88,10 +146,20 @@ func Trust(prefixes ...netip.Prefix) Policy {
 	return Rules(Reject, rules...)
 }
 
-// ParseTrust is [Trust] for prefixes as a configuration file has them: CIDR ranges
-// ("10.0.0.0/8", "2001:db8::/32") and single addresses ("192.0.2.1"). Bits behind a range's
-// prefix length don't count. The error names the first string that is neither.
+// ParseTrust is [Trust] for prefixes as a configuration file has them: see [ParsePrefixes].
 func ParseTrust(prefixes ...string) (Policy, error) {
+	parsed, err := ParsePrefixes(prefixes...)
+	if err != nil {
+		return nil, err
+	}
+	return Trust(parsed...), nil
+}
+
+// ParsePrefixes reads prefixes as a configuration file has them: CIDR ranges ("10.0.0.0/8",
+// "2001:db8::/32") and single addresses ("192.0.2.1"), with or without white space around them.
+// Bits after a range's prefix length are cleared, and IPv4-mapped ones become IPv4. The error
+// names the first string that is neither.
+func ParsePrefixes(prefixes ...string) ([]netip.Prefix, error) {
 	parsed := make([]netip.Prefix, len(prefixes))
 	for i, s := range prefixes {
 		s = strings.TrimSpace(s)
@@ -99,34 +167,56 @@ func ParseTrust(prefixes ...string) (Policy, error) {
 		if err != nil && !strings.Contains(s, "/") {
 			var addr netip.Addr
 			if addr, err = netip.ParseAddr(s); err == nil && addr.Zone() != "" {
-				err = errors.New("a zone can't be trusted apart")
+				err = fmt.Errorf("an address with a zone has no prefix")
 			}
 			p = netip.PrefixFrom(addr, addr.BitLen())
 		}
+		if err == nil {
+			p, err = plainPrefix(p)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("proxyproto: trusted address %q is neither an IP address nor a CIDR range: %w", s, err)
+			return nil, fmt.Errorf("proxyproto: %q is neither an IP address nor a CIDR range: %w", s, err)
 		}
 		parsed[i] = p
 	}
-	return Trust(parsed...), nil
+	return parsed, nil
 }
+
+// plainPrefix gives a prefix its one plain form: masked, and one of IPv4-mapped addresses as IPv4.
+func plainPrefix(p netip.Prefix) (netip.Prefix, error) {
+	switch {
+	case !p.IsValid():
+		return p, fmt.Errorf("invalid prefix")
+	case !p.Addr().Is4In6():
+		return p.Masked(), nil
+	case p.Bits() < bitsMapped:
+		return p, fmt.Errorf("the prefix length of IPv4-mapped addresses is at least %d: "+
+			"for IPv4 write %v/n", bitsMapped, p.Addr().Unmap())
+	}
+	return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-bitsMapped).Masked(), nil
+}
+
+// bitsMapped is how many bits are the same in all IPv4-mapped IPv6 addresses.
+const bitsMapped = 96
 
 // Rule is an Action for the peers in a prefix.
 type Rule struct {
-	Prefix netip.Prefix
-	Action Action
+	Prefix netip.Prefix `json:"prefix" yaml:"prefix" toml:"prefix"`
+	Action Action       `json:"action" yaml:"action" toml:"action"`
 }
 
 // Rules is the Policy that chooses by the peer's address: the Action of the longest prefix that
-// contains it, and otherwise if none does. Of two rules for one prefix the later counts; one
-// with an invalid prefix never does. A prefix of IPv4-mapped addresses is one of IPv4, and no
-// shorter prefix of IPv6 (::/0, say) contains IPv4.
+// contains it, and otherwise if none does. Of two rules for one prefix the later counts. A prefix
+// of IPv4-mapped addresses is one of IPv4, and no shorter prefix of IPv6 (::/0, say) contains IPv4.
+// A peer without an IP address (a Unix socket) gets otherwise.
 //
-// The Policy costs a binary search and doesn't allocate.
+// It panics if a prefix is invalid (the zero Prefix, for example) or one of IPv4-mapped addresses that
+// is shorter than /96, since a rule that never matches would be worse. The Policy costs a binary
+// search and doesn't allocate.
 func Rules(otherwise Action, rules ...Rule) Policy {
 	t := newRangeTable(otherwise, rules)
-	return func(peer, _ netip.AddrPort) Action {
-		if addr := peer.Addr(); addr.IsValid() {
+	return func(peer Peer) Action {
+		if addr := peer.Addr.Addr(); addr.IsValid() {
 			return t.lookup(key(addr))
 		}
 		return otherwise
@@ -157,7 +247,7 @@ func (k ipKey) last(n int) ipKey {
 	return ipKey{k.hi, k.lo | ^uint64(0)>>(n-64)}
 }
 
-// next returns the key behind k, and whether there is one.
+// next returns the key after k, and whether there is one.
 func (k ipKey) next() (ipKey, bool) {
 	k.lo++
 	if k.lo == 0 {
@@ -180,22 +270,29 @@ type span struct {
 	action      Action
 }
 
-func newRangeTable(otherwise Action, rules []Rule) *rangeTable {
-	mapped := netip.MustParsePrefix("::ffff:0:0/96")
-	spans := make([]span, 0, len(rules)+2)
-	for _, r := range append([]Rule{{netip.MustParsePrefix("::/0"), otherwise}, {mapped, otherwise}}, rules...) {
-		if !r.Prefix.IsValid() {
-			continue
-		}
-		p := r.Prefix.Masked()
-		s := span{start: key(p.Addr()), bits: p.Bits(), action: r.Action}
-		if p.Addr().Is4() {
-			s.bits += mapped.Bits()
-		}
-		s.last = s.start.last(s.bits)
-		spans = append(spans, s)
+// newSpan returns the range of a plain prefix.
+func newSpan(p netip.Prefix, action Action) span {
+	s := span{start: key(p.Addr()), bits: p.Bits(), action: action}
+	if p.Addr().Is4() {
+		s.bits += bitsMapped
 	}
-	// Outer ranges before inner ones, later rules behind earlier ones for the same range.
+	s.last = s.start.last(s.bits)
+	return s
+}
+
+func newRangeTable(otherwise Action, rules []Rule) *rangeTable {
+	spans := []span{
+		newSpan(netip.MustParsePrefix("::/0"), otherwise),
+		newSpan(netip.MustParsePrefix("0.0.0.0/0"), otherwise),
+	}
+	for _, r := range rules {
+		p, err := plainPrefix(r.Prefix)
+		if err != nil {
+			panic(fmt.Sprintf("proxyproto: the rule for %v: %v", r.Prefix, err))
+		}
+		spans = append(spans, newSpan(p, r.Action))
+	}
+	// Outer ranges before inner ones, later rules after earlier ones for the same range.
 	slices.SortStableFunc(spans, func(a, b span) int {
 		switch {
 		case a.start.less(b.start):

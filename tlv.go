@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"iter"
+	"slices"
 	"strconv"
 )
 
@@ -120,6 +121,25 @@ func (t TLVs) Append(typ TLVType, value []byte) (TLVs, error) {
 	t = append(t, byte(typ))
 	t = binary.BigEndian.AppendUint16(t, uint16(len(value)))
 	return append(t, value...), nil
+}
+
+// Set returns a copy of t with one TLV of the type, at the end, in place of all that t has of it.
+// A sender says so what it knows itself, whatever the hop before said. The errors are those of
+// [TLVs.Append], with a nil result.
+func (t TLVs) Set(typ TLVType, value []byte) (TLVs, error) {
+	return t.Without(typ).Append(typ, value)
+}
+
+// Without returns a copy of t without the TLVs of these types.
+func (t TLVs) Without(types ...TLVType) TLVs {
+	kept := make(TLVs, 0, len(t))
+	for typ, value := range t.All() {
+		if !slices.Contains(types, typ) {
+			kept = append(kept, byte(typ), byte(len(value)>>8), byte(len(value)))
+			kept = append(kept, value...)
+		}
+	}
+	return kept
 }
 
 // checkTLVs checks the TLVs of a header of size bytes which stand from byte at on. b is the
