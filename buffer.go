@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// lenBuffer leaves as much room for payload behind the longest header that is accepted by
+// lenBuffer leaves as much room for payload after the longest header that is accepted by
 // default, so that a first Read gets what one on the bare connection would: whoever sniffs the
 // first bytes wants a whole TLS ClientHello.
 const lenBuffer = 2 * defaultMaxHeaderSize

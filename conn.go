@@ -16,22 +16,28 @@ import (
 // connection: the header is taken off its front and says what RemoteAddr and LocalAddr are.
 //
 // A Conn that a Listener's Accept returned has its header read already, unless Config.Lazy is
-// set. A lazy one (and any that NewConn made) reads it in the first Read, WriteTo or ReadHeader,
-// within Config.HeaderTimeout from then on; until it is there RemoteAddr and LocalAddr are
-// the socket's, Header is nil, and Write doesn't wait. If the header is refused the connection is closed,
-// and reading returns a *net.OpError with a [*DropError] inside, or io.EOF if the peer sent
-// nothing at all.
+// set. A lazy one (and any that NewConn made under Require or Optional) reads it in the first
+// Read, WriteTo or ReadHeader. Read and WriteTo wait for the first byte as long as the read
+// deadline allows; from that byte on the header has Config.HeaderTimeout to be whole. Until it is
+// there RemoteAddr and LocalAddr are the socket's, Header is nil, and Write doesn't wait. If the
+// header is refused the connection is closed, and reading returns a *net.OpError with a
+// [*DropError] inside, or io.EOF if the peer sent nothing at all.
+//
+// A Conn that was served without a header because its peer was silent (Optional) or because the
+// Policy says Ignore has the socket's addresses for good. Bytes that may begin a header are held
+// back from Read, for Config.HeaderTimeout at most, until they are decided: a header is taken off
+// under Ignore, and closes the connection with [ReasonLate] under Optional.
 //
 // All methods may be called by several goroutines at once. Abilities of the inner connection
-// that Conn doesn't pass on are found behind [Conn.NetConn]; it isn't embedded, because its
+// that Conn doesn't pass on are available from [Conn.NetConn]; it isn't embedded, because its
 // Read would go past the header.
 type Conn struct {
 	inner net.Conn
 
-	// awaiting is set until the header is decided, and stays if it is refused.
-	awaiting atomic.Pointer[awaiting]
+	// gate is set until the first bytes are decided, and stays if the connection is dropped.
+	gate atomic.Pointer[gate]
 
-	// Written before awaiting becomes nil, and never after.
+	// Written before gate becomes nil, and never after.
 	header              Header // Version is 0 if there is none
 	source, destination endpoint
 
@@ -57,45 +63,90 @@ func (e *endpoint) set(ap netip.AddrPort) {
 }
 
 // NewConn wraps a connection from an accept loop of your own. The Conn is lazy: call
-// [Conn.ReadHeader], or just Read, in the connection's own goroutine. The Conn keeps cfg, which
-// mustn't change any more; MaxPending and Lazy mean nothing to it.
+// [Conn.ReadHeader], or just Read, in the connection's own goroutine. MaxPending and Lazy mean
+// nothing to it, and nothing is counted.
 //
 // The Policy is asked at once. If it rejects the peer inner is closed and the error is a
-// [*DropError]; if it skips the peer the Conn is inner as it is. Other errors are of cfg, and
-// leave inner as it was.
+// [*DropError]; if it skips the peer the Conn is inner as it is. Other errors are of cfg or a nil
+// inner, and leave inner as it was.
 func NewConn(inner net.Conn, cfg *Config) (*Conn, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	peer := addrPort(inner.RemoteAddr())
-	c := &Conn{inner: inner}
-	switch action := cfg.Policy(peer, addrPort(inner.LocalAddr())); action {
-	case Skip:
-	case Require, Optional, Ignore:
-		c.await(cfg, nil, action, peer)
-	default:
-		inner.Close()
-		return nil, cfg.drop(nil, peer, ReasonRejected, errRejected, nil)
+	if inner == nil {
+		return nil, errors.New("proxyproto: NewConn needs a connection")
 	}
-	return c, nil
+	r := headerReader{cfg: cfg, peer: peerOf(inner)}
+	switch r.action = cfg.Policy(r.peer); r.action {
+	case Skip:
+		return &Conn{inner: inner}, nil
+	case Require, Optional, Ignore:
+		return newGatedConn(r), nil
+	}
+	r.drop(ReasonRejected, errRejected)
+	drop := r.close()
+	r.report(drop)
+	return nil, drop
+}
+
+// open makes c.header, and the bytes after the header in r's buffer, the connection's.
+func (c *Conn) open(r *headerReader) {
+	if r.action == Ignore {
+		c.header = Header{}
+	}
+	if c.header.Source.IsValid() {
+		c.source.set(c.header.Source)
+		c.destination.set(c.header.Destination)
+	}
+	b := r.buf
+	r.buf = nil
+	if b.start = r.size; b.start < b.end {
+		c.prefix.Store(b)
+	} else {
+		b.release()
+	}
+}
+
+// ReadHeader reads the header if that hasn't been done, and returns nil when the connection's
+// addresses are what they stay: its header is valid, or it does without one. It blocks until then,
+// for Config.HeaderTimeout at most, and not longer than ctx and the read deadline allow. Under
+// Optional a peer that is silent so long is served without a header. It doesn't wait under Ignore,
+// nor for a connection that was served without a header.
+//
+// After an error of ctx or of the read deadline it can be called again, and nothing is lost,
+// unless the inner connection is one of crypto/tls whose handshake was interrupted. After any other
+// the connection is closed and the error, that of [Conn.Read], has a [*DropError] inside.
+func (c *Conn) ReadHeader(ctx context.Context) error {
+	g := c.gate.Load()
+	if g == nil || g.settled.Load() {
+		return nil
+	}
+	return g.pass(ctx, c, true)
+}
+
+// awaited reports whether a header may still change the connection's addresses, or was refused.
+func (c *Conn) awaited() bool {
+	g := c.gate.Load()
+	return g != nil && !g.settled.Load()
 }
 
 // Header returns the connection's header: nil if it has none, or if it isn't there yet. It
 // never blocks. The Header is the Conn's own: don't change it.
 func (c *Conn) Header() *Header {
-	if c.awaiting.Load() != nil || c.header.Version == 0 {
+	if c.gate.Load() != nil || c.header.Version == 0 {
 		return nil
 	}
 	return &c.header
 }
 
 // NetConn returns the inner connection. Its first bytes are the header unless that has been
-// read, and then those behind what came with it: read from it only if you never read from c.
+// read, and then those after what came with it: read from it only if you never read from c.
 func (c *Conn) NetConn() net.Conn { return c.inner }
 
 // RemoteAddr returns the header's source, the client's address, as a *net.TCPAddr,
 // *net.UDPAddr or *net.UnixAddr. It is the socket's if there is no header or if the header has none:
-// LOCAL, UNKNOWN and UNSPEC. It never blocks.
+// LOCAL, UNKNOWN and UNSPEC. It never blocks. The address is a part of c: copy it to keep it for
+// longer than the connection.
 func (c *Conn) RemoteAddr() net.Addr {
 	if !c.hasAddrs() {
 		return c.inner.RemoteAddr()
@@ -119,13 +170,18 @@ func (c *Conn) LocalAddr() net.Addr {
 }
 
 func (c *Conn) hasAddrs() bool {
-	return c.awaiting.Load() == nil && c.header.Version != 0 && !c.header.Protocol.unspec()
+	return c.gate.Load() == nil && c.header.HasAddrs()
 }
 
 // Read reads what the client sent. On a lazy connection the first one reads the header.
 func (c *Conn) Read(p []byte) (int, error) {
-	if err := c.readHeader(context.Background()); err != nil {
-		return 0, err
+	if g := c.gate.Load(); g != nil {
+		if len(p) == 0 {
+			return 0, nil
+		}
+		if err := g.pass(context.Background(), c, false); err != nil {
+			return 0, err
+		}
 	}
 	if c.prefix.Load() != nil {
 		if n, ok := c.readPrefix(p); ok {
@@ -155,11 +211,8 @@ func (c *Conn) readPrefix(p []byte) (n int, ok bool) {
 // WriteTo copies to w until the client has sent all, as io.Copy does; io.Copy calls it. The
 // bytes go from socket to socket in the kernel (splice) where those of the inner connection would.
 func (c *Conn) WriteTo(w io.Writer) (int64, error) {
-	n, err := c.drainTo(w, math.MaxInt64)
-	if err != nil {
-		if err == io.EOF {
-			err = nil
-		}
+	n, ended, err := c.drainTo(w, math.MaxInt64)
+	if ended || err != nil {
 		return n, err
 	}
 	rest, err := io.Copy(w, c.inner)
@@ -167,31 +220,36 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 }
 
 // drainTo waits for the header and writes up to limit of the bytes that came with it. What w
-// doesn't take stays.
-func (c *Conn) drainTo(w io.Writer, limit int64) (int64, error) {
-	if err := c.readHeader(context.Background()); err != nil {
-		return 0, err
-	}
+// doesn't take stays. It reports whether the client has sent all.
+func (c *Conn) drainTo(w io.Writer, limit int64) (n int64, ended bool, err error) {
 	if limit <= 0 {
-		return 0, nil
+		return 0, false, nil
+	}
+	if g := c.gate.Load(); g != nil {
+		switch err := g.pass(context.Background(), c, false); {
+		case err == io.EOF:
+			return 0, true, nil
+		case err != nil:
+			return 0, false, err
+		}
 	}
 	c.mu.Lock()
 	b := c.prefix.Swap(nil)
 	c.mu.Unlock()
 	if b == nil {
-		return 0, nil
+		return 0, false, nil
 	}
 	p := b.bytes()
 	p = p[:min(int64(len(p)), limit)]
-	n, err := w.Write(p)
-	if err == nil && n < len(p) {
+	written, err := w.Write(p)
+	if err == nil && written < len(p) {
 		err = io.ErrShortWrite
 	}
-	if b.start += n; b.start < b.end {
+	if b.start += written; b.start < b.end {
 		c.prefix.Store(b)
 	}
 	// A buffer that w has seen isn't used again: w may have kept it, against its contract.
-	return int64(n), err
+	return int64(written), false, err
 }
 
 // Write writes to the client. It never waits for the header.
@@ -209,15 +267,12 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 		return io.Copy(c.inner, r)
 	}
 	// io.CopyN: splice looks through one LimitedReader, but not at a Conn inside it.
-	n, err := source.drainTo(c.inner, limited.N)
-	if err != nil {
-		if err == io.EOF {
-			err = nil
-		}
-		limited.N -= n
+	n, ended, err := source.drainTo(c.inner, limited.N)
+	limited.N -= n
+	if ended || err != nil || limited.N <= 0 {
 		return n, err
 	}
-	inner := io.LimitedReader{R: source.inner, N: limited.N - n}
+	inner := io.LimitedReader{R: source.inner, N: limited.N}
 	rest, err := io.Copy(c.inner, &inner)
 	limited.N = inner.N
 	return n + rest, err
@@ -232,10 +287,11 @@ func (c *Conn) CloseWrite() error {
 	return c.opError("close", errors.ErrUnsupported)
 }
 
-// Close closes the inner connection. A Read or Write that waits returns with an error.
+// Close closes the inner connection. A Read or Write that waits returns with an error. It takes
+// as long as the inner connection's Close.
 func (c *Conn) Close() error {
-	if a := c.awaiting.Load(); a != nil {
-		a.discard(c)
+	if g := c.gate.Load(); g != nil {
+		g.close(c.inner)
 	}
 	c.mu.Lock()
 	if b := c.prefix.Swap(nil); b != nil {
@@ -247,7 +303,7 @@ func (c *Conn) Close() error {
 
 // SetDeadline sets the read and write deadlines.
 func (c *Conn) SetDeadline(t time.Time) error {
-	if c.awaiting.Load() == nil {
+	if c.gate.Load() == nil {
 		return c.inner.SetDeadline(t)
 	}
 	if err := c.SetReadDeadline(t); err != nil {
@@ -256,17 +312,12 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	return c.inner.SetWriteDeadline(t)
 }
 
-// SetReadDeadline sets the deadline of reads. It can't move the time limit of the header: as
-// long as that is awaited, the earlier of the two ends a Read. When the deadline passes first
-// reading can go on after a later one is set, and nothing that was read is lost.
+// SetReadDeadline sets the deadline of reads. It can't move the time limit of the header, which
+// closes the connection. When the deadline passes first, reading can go on after a later one is
+// set, and nothing that was read is lost.
 func (c *Conn) SetReadDeadline(t time.Time) error {
-	if a := c.awaiting.Load(); a != nil {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if c.awaiting.Load() == a {
-			a.deadline = t
-			return a.applyDeadline(c)
-		}
+	if g := c.gate.Load(); g != nil {
+		return g.setReadDeadline(c, t)
 	}
 	return c.inner.SetReadDeadline(t)
 }

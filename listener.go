@@ -1,10 +1,8 @@
 package proxyproto
 
 import (
-	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -14,40 +12,63 @@ import (
 // shown a valid header as connections from their clients. See [NewListener].
 type Listener struct {
 	inner  net.Listener
-	cfg    Config
+	cfg    *Config
 	policy livePolicy
 	stats  counters
 
 	// Whoever calls Accept accepts from the inner listener itself as long as nobody else does
 	// and no connection waits for its header; that is the case when proxies send their header at
 	// once, and costs nothing. If one waits, a goroutine accepts, so that Accept can return
-	// whichever connection is the first to be ready. Neither goes on accepting when all callers of Accept
-	// are served.
+	// whichever connection is the first to be ready. Neither goes on accepting when all callers of
+	// Accept are served.
 	mu        sync.Mutex
-	news      sync.Cond  // something is ready, nobody is accepting any more, or the Listener has closed
-	waiting   int        // callers of Accept
+	news      sync.Cond  // something is ready, nobody is accepting any more, or the Listener closed
+	callers   int        // of Accept
 	accepting bool       // somebody accepts from the inner listener
-	pending   queue      // connections that wait for their headers
 	ready     []accepted // results that no caller has taken yet
 	closed    error      // what Accept returns for ever
+
+	// Connections that wait for their headers; that have shown a LOCAL one; and that were told to
+	// wait no longer but haven't noticed.
+	waiting, held, interrupted queue
+	timer                      *time.Timer // for the first whose time is over
+	due                        time.Time   // when the timer goes off; zero if it isn't set
 }
 
 // accepted is a result of Accept.
 type accepted struct {
-	conn net.Conn
-	err  error
+	conn    net.Conn
+	outcome outcome // what it counts as once Accept returns it
+	err     error
+}
+
+// Listen is net.Listen and [NewListener] in one, as tls.Listen is. The network is "tcp", "tcp4",
+// "tcp6" or "unix".
+func Listen(network, address string, cfg *Config) (*Listener, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	inner, err := net.Listen(network, address)
+	if err != nil {
+		return nil, err
+	}
+	return NewListener(inner, cfg)
 }
 
 // NewListener returns a Listener around inner, any listener of stream connections: net.Listen's,
 // or tls.NewListener's if the proxy sends its header inside TLS. For TLS of the client's own,
 // which the proxy passes through, put tls.NewListener around the Listener.
 //
-// It returns an error if cfg has no Policy or makes no sense, and then leaves inner as it is.
+// It returns an error if inner is nil or if cfg has no Policy or makes no sense, and then leaves
+// inner as it is.
 func NewListener(inner net.Listener, cfg *Config) (*Listener, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	ln := &Listener{inner: inner, cfg: cfg.own()}
+	if inner == nil {
+		return nil, errors.New("proxyproto: NewListener needs a listener")
+	}
+	ln := &Listener{inner: inner, cfg: cfg}
 	ln.news.L = &ln.mu
 	ln.SetPolicy(cfg.Policy)
 	return ln, nil
@@ -61,8 +82,9 @@ func (ln *Listener) SetPolicy(p Policy) { ln.policy.set(p) }
 func (ln *Listener) Stats() Stats {
 	s := ln.stats.stats()
 	ln.mu.Lock()
-	s.Pending = ln.pending.n
+	s.Pending = ln.waiting.n + ln.held.n + ln.interrupted.n
 	ln.mu.Unlock()
+	s.Accepted = ln.stats.accepted.Load()
 	return s
 }
 
@@ -74,226 +96,203 @@ func (ln *Listener) Addr() net.Addr { return ln.inner.Addr() }
 // header (Optional, Ignore). If Config.Lazy is set it doesn't wait for headers.
 //
 // It blocks until there is one. What peers do is never an error: they are dropped, counted and
-// told to Config.OnDrop. The errors are the inner listener's, and one matched by net.ErrClosed
+// reported to Config.OnDrop. The errors are the inner listener's, and one matched by net.ErrClosed
 // once that or the Listener is closed, for ever. It may be called by several goroutines at once.
 //
 // When nobody calls Accept nothing is accepted from the inner listener, but for one connection
 // that was waited for already: the kernel's backlog fills, not the heap.
 func (ln *Listener) Accept() (net.Conn, error) {
 	ln.mu.Lock()
-	ln.waiting++
-	var r accepted
-	for r.conn == nil && r.err == nil {
+	defer ln.mu.Unlock()
+	ln.callers++
+	defer func() { ln.callers-- }()
+	for {
+		var a accepted
 		switch {
-		case len(ln.ready) > 0:
-			r = ln.ready[0]
-			ln.ready = slices.Delete(ln.ready, 0, 1)
 		case ln.closed != nil:
-			r.err = ln.closed
+			return nil, ln.closed
+		case len(ln.ready) > 0:
+			a = ln.ready[0]
+			ln.ready = slices.Delete(ln.ready, 0, 1)
 		case ln.accepting:
 			ln.news.Wait()
-		case ln.pending.n > 0:
+		case ln.waiting.n+ln.held.n+ln.interrupted.n > 0:
 			ln.accepting = true
 			go ln.acceptAside()
 		default:
-			ln.accepting = true
+			a = ln.acceptHere()
+		}
+		switch {
+		case a.conn == nil && a.err == nil:
+		case ln.closed != nil:
 			ln.mu.Unlock()
-			r.conn, r.err = ln.acceptNext()
+			ln.discard(a)
 			ln.mu.Lock()
-			ln.accepting = false
-			ln.news.Signal() // the next caller's turn
+		default:
+			ln.stats.count(a.outcome)
+			return a.conn, a.err
 		}
 	}
-	ln.waiting--
+}
+
+// acceptHere accepts in the goroutine of Accept's caller. It needs mu, releases it meanwhile, and
+// leaves the Listener working if a function of the Config panics.
+func (ln *Listener) acceptHere() accepted {
+	ln.accepting = true
 	ln.mu.Unlock()
-	return r.conn, r.err
+	defer func() {
+		ln.mu.Lock()
+		ln.accepting = false
+		ln.news.Signal() // the next caller's turn
+	}()
+	return ln.acceptNext()
 }
 
 // acceptAside accepts for the callers of Accept until each has a result.
 func (ln *Listener) acceptAside() {
-	for {
-		conn, err := ln.acceptNext()
+	for done := false; !done; {
+		a := ln.acceptNext()
 		ln.mu.Lock()
-		if conn != nil || err != nil {
-			ln.deliver(conn, err)
+		closed := ln.closed != nil
+		if !closed && (a.conn != nil || a.err != nil) {
+			ln.ready = append(ln.ready, a)
+			ln.news.Signal()
 		}
-		if ln.closed != nil || len(ln.ready) >= ln.waiting {
+		if done = closed || len(ln.ready) >= ln.callers; done {
 			ln.accepting = false
-			ln.mu.Unlock()
-			return
+			ln.news.Signal()
 		}
 		ln.mu.Unlock()
+		if closed {
+			ln.discard(a)
+		}
 	}
 }
 
-// deliver hands a result to the callers of Accept. Needs mu.
-func (ln *Listener) deliver(conn net.Conn, err error) {
-	if ln.closed != nil {
-		if conn != nil {
-			conn.Close()
-		}
-		return
+// discard closes a connection that no Accept returns, because the Listener was closed.
+func (ln *Listener) discard(a accepted) {
+	if a.conn != nil {
+		closeChain(a.conn)
+		ln.stats.drop(ReasonClosed)
 	}
-	ln.ready = append(ln.ready, accepted{conn, err})
-	ln.news.Signal()
 }
 
 // acceptNext accepts from the inner listener until there is a connection to return, or an
-// error, or a connection waits for its header: then it returns neither.
-func (ln *Listener) acceptNext() (net.Conn, error) {
+// error, or a connection waits for its header: then it returns nothing.
+func (ln *Listener) acceptNext() accepted {
 	for {
 		inner, err := ln.inner.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				ln.shut(err)
 			}
-			return nil, err
+			return accepted{err: err}
 		}
 		ln.stats.accepted.Add(1)
-		conn, dropped := ln.admit(inner)
-		if !dropped {
-			return conn, nil
+		if a, dropped := ln.admit(inner); !dropped {
+			return a
 		}
 	}
 }
 
 // admit looks at a new connection. It returns what Accept is to return, nothing if the header
 // isn't there yet, or reports that the connection was dropped.
-func (ln *Listener) admit(inner net.Conn) (conn net.Conn, dropped bool) {
-	peer := addrPort(inner.RemoteAddr())
-	switch action := ln.policy.ask(peer, addrPort(inner.LocalAddr())); action {
+func (ln *Listener) admit(inner net.Conn) (a accepted, wasDropped bool) {
+	panics := true
+	defer func() {
+		if panics { // in a function of the Config: whoever recovers doesn't know the connection
+			closeChain(inner)
+		}
+	}()
+	r := headerReader{cfg: ln.cfg, stats: &ln.stats, peer: peerOf(inner)}
+	switch r.action = ln.policy.ask(r.peer); r.action {
 	case Skip:
-		ln.stats.skipped.Add(1)
-		return inner, false
+		a = accepted{conn: inner, outcome: servedSkipped}
 	case Require, Optional, Ignore:
-		return ln.begin(inner, action, peer)
+		a, wasDropped = ln.begin(r)
+	default:
+		r.drop(ReasonRejected, errRejected)
+		r.report(r.close())
+		wasDropped = true
 	}
-	inner.Close()
-	ln.cfg.drop(&ln.stats, peer, ReasonRejected, errRejected, nil)
-	return nil, true
+	panics = false
+	return a, wasDropped
 }
 
 // begin makes a Conn and decides its header if that has already arrived.
-func (ln *Listener) begin(inner net.Conn, action Action, peer netip.AddrPort) (conn net.Conn, dropped bool) {
-	c := &Conn{inner: inner}
-	a := c.await(&ln.cfg, &ln.stats, action, peer)
-	if ln.cfg.Lazy {
-		return c, false
+func (ln *Listener) begin(r headerReader) (a accepted, wasDropped bool) {
+	if ln.cfg.Lazy && r.action != Ignore {
+		return accepted{conn: newGatedConn(r)}, false
 	}
-	a.buf = newBuffer()
-	readErr := a.buf.readNow(inner)
-	if readErr == errNothingYet {
-		readErr = nil
+	c := &Conn{inner: r.peer.Conn}
+	r.buf = newBuffer()
+	err := r.buf.readNow(c.inner)
+	if err == errNothingYet {
+		err = nil
 	}
-	settled, err := a.decide(context.Background(), c, readErr)
-	switch {
-	case settled:
-		a.release()
-		return c, false
-	case err != nil:
-		a.release()
-		return nil, true
+	v := r.step(&c.header, err)
+	if v == served {
+		v = r.confirm(&c.header)
 	}
-	a.ln, a.conn = ln, c
-	a.limit = time.Now().Add(ln.cfg.headerTimeout())
-	ln.enqueue(a)
-	return nil, false
-}
-
-// enqueue makes a connection wait for its header, and the one that has waited longest give way
-// if there are too many.
-func (ln *Listener) enqueue(a *awaiting) {
-	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	switch {
-	case ln.closed != nil:
-		a.expel(a.conn, ReasonClosed)
-	case ln.pending.n == ln.cfg.maxPending():
-		oldest := ln.pending.first
-		ln.pending.remove(oldest)
-		oldest.expel(oldest.conn, ReasonEvicted)
+	switch v {
+	case served:
+		if holds(&r, &c.header) {
+			ln.enqueue(c, r, true)
+			return accepted{}, false
+		}
+		a = accepted{conn: c, outcome: r.outcome(&c.header)}
+		c.open(&r)
+		return a, false
+	case ended:
+		r.closeProbe()
+		return accepted{}, true
+	case dropped:
+		r.report(r.close())
+		return accepted{}, true
 	}
-	ln.pending.add(a)
-	if a.run == nil {
-		a.run = a.keep
+	if r.action == Ignore {
+		return accepted{conn: newGatedConn(r)}, false
 	}
-	go a.run()
-}
-
-// keep is the goroutine of a connection that waits for its header.
-func (a *awaiting) keep() {
-	ln, c := a.ln, a.conn
-	err := c.readHeader(context.Background())
-	ln.mu.Lock()
-	ln.pending.remove(a)
-	if err == nil {
-		ln.deliver(c, nil)
-	}
-	ln.mu.Unlock()
-	a.release()
+	ln.enqueue(c, r, false)
+	return accepted{}, false
 }
 
 // Close closes the inner listener and all connections that no Accept has returned. Every
-// Accept that waits returns, and those to come do so at once. No goroutine is left behind once
-// these connections have ended, which they do without waiting for their peers.
+// Accept that waits returns, and those to come do so at once. The goroutines of these connections
+// end without waiting for their peers, and Close waits neither for them nor for functions of the
+// Config.
 func (ln *Listener) Close() error {
-	err := ln.inner.Close()
-	ln.shut(&net.OpError{Op: "accept", Net: ln.Addr().Network(), Addr: ln.Addr(), Err: net.ErrClosed})
-	return err
+	err := &net.OpError{Op: "accept", Net: "tcp", Err: net.ErrClosed}
+	if addr := ln.Addr(); addr != nil {
+		err.Net, err.Addr = addr.Network(), addr
+	}
+	ln.shut(err)
+	return ln.inner.Close()
 }
 
 // shut ends the Listener's work; err is what Accept returns from now on.
 func (ln *Listener) shut(err error) {
+	var closes []net.Conn
 	ln.mu.Lock()
-	defer ln.mu.Unlock()
-	if ln.closed != nil {
-		return
+	if ln.closed == nil {
+		ln.closed = err
 	}
-	ln.closed = err
-	for a := ln.pending.first; a != nil; a = a.next {
-		a.expel(a.conn, ReasonClosed)
-	}
-	for _, r := range ln.ready {
-		if r.conn != nil {
-			r.conn.Close()
+	for _, q := range ln.queues() {
+		for q.first != nil {
+			closes = append(closes, ln.expel(q.first, ReasonClosed))
 		}
 	}
+	ready := ln.ready
 	ln.ready = nil
+	if ln.timer != nil {
+		ln.timer.Stop()
+	}
 	ln.news.Broadcast()
-}
-
-// queue is a list of waiting connections, the oldest first.
-type queue struct {
-	first, last *awaiting
-	n           int
-}
-
-func (q *queue) add(a *awaiting) {
-	a.prev = q.last
-	if q.last == nil {
-		q.first = a
-	} else {
-		q.last.next = a
+	ln.mu.Unlock()
+	for _, conn := range closes {
+		conn.Close()
 	}
-	q.last = a
-	q.n++
-}
-
-// remove takes a out of the queue, if it is in it.
-func (q *queue) remove(a *awaiting) {
-	switch {
-	case a.prev != nil:
-		a.prev.next = a.next
-	case q.first == a:
-		q.first = a.next
-	default:
-		return
+	for _, a := range ready {
+		ln.discard(a)
 	}
-	if a.next != nil {
-		a.next.prev = a.prev
-	} else {
-		q.last = a.prev
-	}
-	a.prev, a.next = nil, nil
-	q.n--
 }

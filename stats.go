@@ -32,7 +32,8 @@ type Stats struct {
 type outcome uint8
 
 const (
-	servedV1 outcome = iota
+	uncounted outcome = iota // as long as its first bytes aren't decided
+	servedV1
 	servedV2
 	servedLocal
 	servedBare
@@ -49,7 +50,7 @@ type counters struct {
 }
 
 func (c *counters) count(o outcome) {
-	if c != nil {
+	if c != nil && o != uncounted {
 		c.outcomes[o].Add(1)
 	}
 }

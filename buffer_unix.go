@@ -10,22 +10,11 @@ import (
 )
 
 // readNow reads what has already arrived into the buffer, without waiting. It returns
-// errNothingYet if that is nothing, and on connections whose socket isn't there to be asked.
-//
-// Only net's own types are asked: the SyscallConn of another may go past what its Read does.
+// errNothingYet if that is nothing, and on connections whose socket can't be asked.
 func (b *buffer) readNow(conn net.Conn) error {
-	var raw syscall.RawConn
-	var err error
-	switch c := conn.(type) {
-	case *net.TCPConn:
-		raw, err = c.SyscallConn()
-	case *net.UnixConn:
-		raw, err = c.SyscallConn()
-	default:
+	raw, err := socketOf(conn)
+	if err != nil || raw == nil {
 		return errNothingYet
-	}
-	if err != nil {
-		return err
 	}
 	b.result = nil
 	if err := raw.Read(b.readFD); err != nil {
@@ -38,8 +27,26 @@ func (b *buffer) readNow(conn net.Conn) error {
 	return b.result
 }
 
-// readLast reads what has arrived on a connection that is about to be closed.
-func (b *buffer) readLast(conn net.Conn) { b.readNow(conn) }
+// readLast takes what has arrived on a connection that is about to be closed: bytes left unread
+// would make the kernel send a reset, which can overtake what was written. It waits for nothing,
+// also not for a Read that is under way, and looks at no deadline.
+func (b *buffer) readLast(conn net.Conn) {
+	if raw, err := socketOf(conn); err == nil && raw != nil {
+		raw.Control(func(fd uintptr) { b.readOnce(fd) })
+	}
+}
+
+// socketOf returns the socket of net's own connections, and nil for others: the SyscallConn of
+// another type may go past what its Read does.
+func socketOf(conn net.Conn) (syscall.RawConn, error) {
+	switch c := conn.(type) {
+	case *net.TCPConn:
+		return c.SyscallConn()
+	case *net.UnixConn:
+		return c.SyscallConn()
+	}
+	return nil, nil
+}
 
 // readOnce is the buffer's readFD: one read(2) on a socket that doesn't block.
 func (b *buffer) readOnce(fd uintptr) bool {
