@@ -60,8 +60,10 @@ func (s *allocServer) apart(header []byte) {
 	defer client.Close()
 	s.accept <- struct{}{}
 	if ln, ok := s.ln.(*Listener); ok && !ln.cfg.Lazy {
-		for ln.Stats().Pending == 0 {
-			runtime.Gosched()
+		for pending := 0; pending == 0; runtime.Gosched() {
+			ln.mu.Lock()
+			pending = ln.waiting.n // Stats would allocate
+			ln.mu.Unlock()
 		}
 	}
 	s.write(client, header)

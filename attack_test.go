@@ -253,14 +253,14 @@ func TestAttackBySlowPeers(t *testing.T) {
 
 			settle(t, "all evicted ones are counted", func() bool {
 				s := ln.Stats()
-				return uint64(s.Pending)+s.Dropped(ReasonEvicted) == attackers
+				return uint64(s.Pending)+s.Dropped[ReasonEvicted] == attackers
 			})
 			s := ln.Stats()
 			t.Logf("%d peers, MaxPending %d: %d evicted, %d wait; good clients without the attack: %s, and with it: %s; memory +%d KB",
-				attackers, attackPending, s.Dropped(ReasonEvicted), s.Pending, percentiles(before), percentiles(during), (int64(bytesMost)-int64(bytesBefore))>>10)
+				attackers, attackPending, s.Dropped[ReasonEvicted], s.Pending, percentiles(before), percentiles(during), (int64(bytesMost)-int64(bytesBefore))>>10)
 			assert.LessOrEqual(t, max(pendingMost, s.Pending), attackPending)
 			assert.GreaterOrEqual(t, s.Pending, attackPending-goodPerRound)
-			assert.Equal(t, s.TotalDropped(), s.Dropped(ReasonEvicted))
+			assert.Equal(t, totalDropped(s), s.Dropped[ReasonEvicted])
 			assert.Equal(t, uint64((2*attackRounds+1)*goodPerRound), s.V1)
 			assert.Zero(t, s.Probes)
 			// 8 KB of buffer and a goroutine each.
@@ -269,7 +269,7 @@ func TestAttackBySlowPeers(t *testing.T) {
 			ln.Close()
 			settle(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines })
 			settle(t, "all are dropped", func() bool {
-				return ln.Stats().Pending == 0 && ln.Stats().TotalDropped() == attackers
+				return ln.Stats().Pending == 0 && totalDropped(ln.Stats()) == attackers
 			})
 		})
 	}
@@ -296,7 +296,7 @@ func TestAttackByRefusedConnections(t *testing.T) {
 	} {
 		t.Run(attack.name, func(t *testing.T) {
 			cfg := &Config{Policy: Trust(netip.MustParsePrefix("127.0.0.1/32"))}
-			cfg.OnDrop = func(netip.AddrPort, error) {}
+			cfg.OnDrop = func(Peer, *DropError) {}
 			ln := listen(t, cfg)
 			go whoServer(ln)
 			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: attack.from}}
@@ -329,9 +329,9 @@ func TestAttackByRefusedConnections(t *testing.T) {
 
 			s := ln.Stats()
 			assert.Equal(t, uint64((warm+flood)/100), s.V1)
-			assert.Equal(t, s.Accepted-s.V1, s.TotalDropped()+s.Probes)
+			assert.Equal(t, s.Accepted-s.V1, totalDropped(s)+s.Probes)
 			if attack.reason != 0 {
-				assert.Equal(t, uint64(warm+flood), s.Dropped(attack.reason))
+				assert.Equal(t, uint64(warm+flood), s.Dropped[attack.reason])
 				ln.Close()
 			}
 		})

@@ -102,7 +102,7 @@ func TestAttackTrustByAnotherSpelling(t *testing.T) {
 }
 
 // forbidden is a Validate for servers whose local clients have privileges.
-func forbidden(_ netip.AddrPort, h *Header) error {
+func forbidden(_ Peer, h *Header) error {
 	ip := h.Source.Addr().Unmap()
 	if ip.IsValid() && (ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsUnspecified()) {
 		return errors.New("no client can have this address")
@@ -154,7 +154,7 @@ func TestAttackClaimedLocalSource(t *testing.T) {
 				assert.Equal(t, ReasonInvalid, drops.next(t).Reason, "%q", wire)
 				assertClosed(t, client)
 			}
-			assert.Equal(t, uint64(len(wires)), ln.Stats().Dropped(ReasonInvalid))
+			assert.Equal(t, uint64(len(wires)), ln.Stats().Dropped[ReasonInvalid])
 			if !lazy {
 				assert.Zero(t, accepted.Load())
 			}
@@ -176,10 +176,10 @@ func TestAttackPolicyChangedUnderLoad(t *testing.T) {
 	judged := map[netip.AddrPort]judgement{}
 	policy := func(generation int64) Policy {
 		action := []Action{Require, Reject, Skip}[generation%3]
-		return func(peer, _ netip.AddrPort) Action {
+		return func(p Peer) Action {
 			mu.Lock()
 			defer mu.Unlock()
-			judged[peer] = judgement{generation, action, judged[peer].times + 1}
+			judged[p.Addr] = judgement{generation, action, judged[p.Addr].times + 1}
 			return action
 		}
 	}
@@ -257,6 +257,6 @@ func TestAttackPolicyChangedUnderLoad(t *testing.T) {
 	s := ln.Stats()
 	assert.Equal(t, uint64(served.Load()), s.V1)
 	assert.Equal(t, uint64(skipped.Load()), s.Skipped)
-	assert.Equal(t, uint64(rejected.Load()), s.Dropped(ReasonRejected))
+	assert.Equal(t, uint64(rejected.Load()), s.Dropped[ReasonRejected])
 	assert.Equal(t, uint64(workers*each), s.Accepted)
 }

@@ -1,9 +1,14 @@
 package proxyproto
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"io"
+	"math/big"
 	"net"
 	"net/netip"
 	"strings"
@@ -58,13 +63,7 @@ type dropLog struct {
 // logDrops makes cfg log what it drops.
 func logDrops(cfg *Config) *dropLog {
 	l := &dropLog{make(chan *DropError, 1024)}
-	cfg.OnDrop = func(_ netip.AddrPort, err error) {
-		var drop *DropError
-		if !errors.As(err, &drop) {
-			panic("OnDrop was told something else than a *DropError")
-		}
-		l.c <- drop
-	}
+	cfg.OnDrop = func(_ Peer, drop *DropError) { l.c <- drop }
 	return l
 }
 
@@ -193,3 +192,39 @@ func (p *pipeListener) Close() error {
 }
 
 func (p *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
+
+func totalDropped(s Stats) (total uint64) {
+	for _, n := range s.Dropped {
+		total += n
+	}
+	return total
+}
+
+// testCertificate returns a certificate for 127.0.0.1 and the roots that it is valid under.
+func testCertificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		NotAfter:     time.Now().Add(time.Hour),
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	leaf, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	roots.AddCert(leaf)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots
+}
+
+func tcpAddr(s string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
+
+// settle waits until cond holds. Nothing but a hang makes it fail.
+func settle(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for start := time.Now(); !cond(); time.Sleep(time.Millisecond) {
+		require.Less(t, time.Since(start), time.Minute, what)
+	}
+}

@@ -19,7 +19,7 @@ import (
 
 // whoAmI answers with what a handler knows of its client.
 func whoAmI(w http.ResponseWriter, r *http.Request) {
-	h, ok := FromContext(r.Context())
+	h, ok := HeaderFromContext(r.Context())
 	fmt.Fprintf(w, "%s %v", r.RemoteAddr, ok)
 	if ok {
 		authority, _ := h.TLVs.Lookup(TypeAuthority)
@@ -132,7 +132,7 @@ func TestTLSAtEitherEnd(t *testing.T) {
 func TestFromContextOfOthers(t *testing.T) {
 	ctx := ConnContext(t.Context(), &net.TCPConn{})
 	assert.Equal(t, t.Context(), ctx)
-	h, ok := FromContext(ctx)
+	h, ok := HeaderFromContext(ctx)
 	assert.Nil(t, h)
 	assert.False(t, ok)
 }

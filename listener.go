@@ -82,7 +82,7 @@ func (ln *Listener) SetPolicy(p Policy) { ln.policy.set(p) }
 func (ln *Listener) Stats() Stats {
 	s := ln.stats.stats()
 	ln.mu.Lock()
-	s.Pending = ln.waiting.n + ln.held.n + ln.interrupted.n
+	s.Pending = ln.waiting.n + ln.held.n
 	ln.mu.Unlock()
 	s.Accepted = ln.stats.accepted.Load()
 	return s

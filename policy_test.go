@@ -1,8 +1,12 @@
 package proxyproto
 
 import (
+	"encoding"
 	"encoding/binary"
+	"encoding/json"
+	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"testing"
 
@@ -12,9 +16,9 @@ import (
 
 func ask(p Policy, peer string) Action {
 	if peer == "" {
-		return p(netip.AddrPort{}, netip.AddrPort{})
+		return p(Peer{})
 	}
-	return p(netip.AddrPortFrom(netip.MustParseAddr(peer), 1), netip.AddrPort{})
+	return p(Peer{Addr: netip.AddrPortFrom(netip.MustParseAddr(peer), 1)})
 }
 
 func TestAlways(t *testing.T) {
@@ -54,10 +58,11 @@ func TestParseTrust(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "10", "10.0.0.0/33", "10.0.0.256", "10.0.0.0/", "/8", "2001:db8::/129", "example.com",
-		"fe80::1%eth0", "fe80::1%eth0/64", "10.0.0.1:80", "10.0.0.0/8,10.1.0.0/16"} {
+		"fe80::1%eth0", "fe80::1%eth0/64", "10.0.0.1:80", "10.0.0.0/8,10.1.0.0/16",
+		"::ffff:10.0.0.0/8", "::ffff:10.0.0.0/95"} {
 		p, err := ParseTrust("10.0.0.0/8", bad)
 		assert.Nil(t, p)
-		assert.ErrorContains(t, err, `trusted address "`+bad+`"`)
+		assert.ErrorContains(t, err, `proxyproto: "`+bad+`" is neither an IP address nor a CIDR range`)
 	}
 }
 
@@ -71,7 +76,6 @@ func TestRules(t *testing.T) {
 		rule("10.1.2.4/32", Reject),
 		rule("10.1.2.4/32", Require), // the later of two counts
 		rule("10.255.0.0/16", Skip),
-		Rule{Action: Skip}, // without a prefix, so for nobody
 		rule("2001:db8::/32", Require),
 		rule("::/1", Ignore),
 		rule("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128", Skip),
@@ -147,6 +151,9 @@ func TestRulesAgainstSlowOnes(t *testing.T) {
 			if a.Is4In6() && random.IntN(2) == 0 {
 				bits = 96 + random.IntN(33)
 			}
+			if a.Is4In6() {
+				bits = max(bits, 96)
+			}
 			rules[i] = Rule{netip.PrefixFrom(a, bits), Action(random.IntN(5))}
 		}
 		p := Rules(Require, rules...)
@@ -157,7 +164,95 @@ func TestRulesAgainstSlowOnes(t *testing.T) {
 	}
 }
 
-func TestActionString(t *testing.T) {
-	assert.Equal(t, "Reject Require Skip Optional Ignore Action(9)",
-		Reject.String()+" "+Require.String()+" "+Skip.String()+" "+Optional.String()+" "+Ignore.String()+" "+Action(9).String())
+func TestPrefixesThatMeanNothing(t *testing.T) {
+	for want, prefix := range map[string]netip.Prefix{
+		"invalid prefix":     {},
+		"is at least 96":     netip.MustParsePrefix("::ffff:10.0.0.0/8"),
+		"write 10.0.0.0/n":   netip.MustParsePrefix("::ffff:10.0.0.0/95"),
+		"for invalid Prefix": netip.PrefixFrom(netip.MustParseAddr("10.0.0.1"), 33),
+	} {
+		for _, try := range []func(){
+			func() { Trust(prefix) },
+			func() { Rules(Require, Rule{prefix, Skip}) },
+		} {
+			func() {
+				defer func() { assert.ErrorContains(t, fmt.Errorf("%v", recover()), want) }()
+				try()
+			}()
+		}
+	}
+	prefixes, err := ParsePrefixes("::ffff:10.1.2.3/104", " 2001:db8::1/32 ", "192.0.2.1")
+	require.NoError(t, err)
+	assert.Equal(t, "[10.0.0.0/8 2001:db8::/32 192.0.2.1/32]", fmt.Sprint(prefixes))
+}
+
+// Text forms go both ways, in lower case, and what isn't one is an error.
+func TestTextForms(t *testing.T) {
+	var config struct {
+		Action   Action
+		Versions []Version
+		Rules    []Rule
+		Dropped  map[Reason]uint64
+	}
+	const text = `{"Action":"optional","Versions":["v1","v2"],` +
+		`"Rules":[{"prefix":"10.0.0.0/8","action":"require"}],"Dropped":{"late":3,"no header":1}}`
+	require.NoError(t, json.Unmarshal([]byte(text), &config))
+	assert.Equal(t, Optional, config.Action)
+	assert.Equal(t, []Version{V1, V2}, config.Versions)
+	assert.Equal(t, []Rule{{netip.MustParsePrefix("10.0.0.0/8"), Require}}, config.Rules)
+	assert.Equal(t, map[Reason]uint64{ReasonLate: 3, ReasonNoHeader: 1}, config.Dropped)
+	again, err := json.Marshal(config)
+	require.NoError(t, err)
+	assert.Equal(t, text, string(again))
+
+	for a := Reject; a <= Ignore; a++ {
+		b, err := a.MarshalText()
+		require.NoError(t, err)
+		assert.Equal(t, a.String(), string(b))
+		var back Action
+		require.NoError(t, back.UnmarshalText(b))
+		assert.Equal(t, a, back)
+	}
+	for r := ReasonRejected; r < reasons; r++ {
+		b, err := r.MarshalText()
+		require.NoError(t, err)
+		assert.Equal(t, r.String(), string(b))
+		var back Reason
+		require.NoError(t, back.UnmarshalText(b))
+		assert.Equal(t, r, back)
+	}
+	for _, bad := range []string{"", "Require", "requires", "V1", "v3", "Late", "0"} {
+		var a Action
+		assert.ErrorContains(t, a.UnmarshalText([]byte(bad)), "expected reject, require, skip, optional, ignore")
+		var v Version
+		assert.ErrorContains(t, v.UnmarshalText([]byte(bad)), "expected v1 or v2")
+		var r Reason
+		assert.ErrorContains(t, r.UnmarshalText([]byte(bad)), "there is no reason")
+	}
+	for _, bad := range []encoding.TextMarshaler{Action(5), Version(0), Version(3), Reason(0), reasons} {
+		_, err := bad.MarshalText()
+		assert.ErrorContains(t, err, "proxyproto: there is no")
+	}
+	assert.Equal(t, "Action(9)", Action(9).String())
+	assert.Equal(t, "Reason(0)", Reason(0).String())
+}
+
+func TestPeerString(t *testing.T) {
+	client, server := net.Pipe()
+	defer client.Close()
+	unix, unixServer := unixPair(t)
+	for want, p := range map[string]Peer{
+		"10.0.0.1:80": {Addr: netip.MustParseAddrPort("10.0.0.1:80"), Conn: server},
+		"unknown":     {},
+		"pipe":        {Conn: server},
+		"unix":        {Conn: unixServer},
+		"unix \"" + unixServer.LocalAddr().String() + "\"": {Conn: unix},
+	} {
+		assert.Equal(t, want, p.String())
+		b, err := json.Marshal(p)
+		require.NoError(t, err)
+		var back string
+		require.NoError(t, json.Unmarshal(b, &back))
+		assert.Equal(t, want, back)
+	}
 }
