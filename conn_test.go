@@ -472,3 +472,34 @@ func TestBufferGrowsNoFurtherThanAllowed(t *testing.T) {
 		assert.Less(t, len(c.gate.Load().reader.buf.data), maxHeader+2*defaultMaxHeaderSize)
 	}
 }
+
+// eofWriter fails as a connection doesn't.
+type eofWriter struct{ net.Conn }
+
+func (eofWriter) Write([]byte) (int, error) { return 0, io.EOF }
+
+// io.Copy reports a writer's io.EOF, as it does for a bare connection; only the reader's is the end.
+func TestWritersEOFIsAnError(t *testing.T) {
+	client, server := tcpPair(t)
+	_, err := io.WriteString(client, testLineV1+"payload")
+	require.NoError(t, err)
+	c := connKinds["accepted"](t, server)
+	_, err = io.Copy(eofWriter{}, c)
+	assert.Equal(t, io.EOF, err)
+
+	_, err = (&Conn{inner: eofWriter{}}).ReadFrom(io.LimitReader(c, 7))
+	assert.Equal(t, io.EOF, err)
+	assert.Equal(t, "payload", readString(t, c, 7), "what the writer didn't take stays")
+}
+
+func TestCopyOfNothingDoesntWait(t *testing.T) {
+	_, server := tcpPair(t)
+	lazy := connKinds["lazy"](t, server)
+	_, other := tcpPair(t)
+	n, err := io.CopyN(connKinds["skipped"](t, other), lazy, 0)
+	assert.Zero(t, n)
+	assert.NoError(t, err)
+	n2, err := lazy.Read(nil)
+	assert.Zero(t, n2)
+	assert.NoError(t, err)
+}

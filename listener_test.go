@@ -1,6 +1,7 @@
 package proxyproto
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -22,12 +23,13 @@ import (
 func TestNewListenerRefusesConfig(t *testing.T) {
 	inner := newPipeListener()
 	for want, cfg := range map[string]*Config{
-		"no Policy":                 nil,
-		"no Policy: say whose":      {},
-		"HeaderTimeout is negative": {Policy: Always(Require), HeaderTimeout: -2},
-		"MaxHeaderSize is negative": {Policy: Always(Require), MaxHeaderSize: -1},
-		"MaxPending is negative":    {Policy: Always(Require), MaxPending: -1},
-		"Versions has v3":           {Policy: Always(Require), Versions: []Version{V1, 3}},
+		"no Policy":                  nil,
+		"no Policy: say whose":       {},
+		"HeaderTimeout is negative":  {Policy: Always(Require), HeaderTimeout: -2},
+		"MaxHeaderSize is negative":  {Policy: Always(Require), MaxHeaderSize: -1},
+		"MaxPending is negative":     {Policy: Always(Require), MaxPending: -1},
+		"is 5 nanoseconds: multiply": {Policy: Always(Require), HeaderTimeout: 5},
+		"Versions has v3":            {Policy: Always(Require), Versions: []Version{V1, 3}},
 	} {
 		ln, err := NewListener(inner, cfg)
 		assert.Nil(t, ln)
@@ -610,4 +612,149 @@ func TestStatsAddUp(t *testing.T) {
 	}
 	drops.empty(t)
 	assert.True(t, strings.HasPrefix(Reason(200).String(), "Reason("))
+}
+
+func TestNothingToWrap(t *testing.T) {
+	cfg := &Config{Policy: Always(Require), HeaderTimeout: -1}
+	_, err := NewListener(nil, cfg)
+	assert.ErrorContains(t, err, "needs a listener")
+	_, err = NewConn(nil, cfg)
+	assert.ErrorContains(t, err, "needs a connection")
+}
+
+func TestListen(t *testing.T) {
+	ln, err := Listen("tcp", "127.0.0.1:0", &Config{Policy: Always(Require)})
+	require.NoError(t, err)
+	defer ln.Close()
+	dial(t, ln, testLineV1)
+	assertTestClient(t, accept(t, ln))
+	_, err = Listen("tcp", "127.0.0.1:0", &Config{})
+	assert.ErrorContains(t, err, "no Policy")
+	_, err = Listen("tcp", ln.Addr().String(), &Config{Policy: Always(Require)})
+	assert.Error(t, err)
+}
+
+// Once Close has returned Accept returns no connection, not even one that it was just looking at,
+// and no error that isn't net.ErrClosed; nor does the connection stay open.
+func TestCloseWhileAcceptLooks(t *testing.T) {
+	for _, aside := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			inner := newPipeListener()
+			looks, release := make(chan bool), make(chan bool)
+			ln, err := NewListener(inner, &Config{Policy: func(Peer) Action {
+				looks <- true
+				<-release
+				return Skip
+			}})
+			require.NoError(t, err)
+			if aside { // as if a connection were waiting for its header
+				ln.mu.Lock()
+				ln.accepting = true
+				ln.mu.Unlock()
+				go ln.acceptAside()
+			}
+			result := make(chan accepted, 1)
+			go func() {
+				c, err := ln.Accept()
+				result <- accepted{conn: c, err: err}
+			}()
+			synctest.Wait()
+			client := inner.dial()
+			<-looks
+			require.NoError(t, ln.Close())
+			release <- true
+			r := <-result
+			assert.Nil(t, r.conn)
+			assert.ErrorIs(t, r.err, net.ErrClosed)
+			assertClosed(t, client)
+			_, err = ln.Accept()
+			assert.ErrorIs(t, err, net.ErrClosed)
+			synctest.Wait()
+			assert.Equal(t, map[Reason]uint64{ReasonClosed: 1}, ln.Stats().Dropped)
+		})
+	}
+}
+
+// rudeListener has an error of its own when it is closed, and no address.
+type rudeListener struct{ *pipeListener }
+
+func (rudeListener) Addr() net.Addr { return nil }
+
+func (ln rudeListener) Accept() (net.Conn, error) {
+	c, err := ln.pipeListener.Accept()
+	if err != nil {
+		err = errors.New("the server has gone home")
+	}
+	return c, err
+}
+
+func TestCloseOfARudeListener(t *testing.T) {
+	ln, err := NewListener(rudeListener{newPipeListener()}, &Config{Policy: Always(Require)})
+	require.NoError(t, err)
+	result := make(chan error)
+	go func() {
+		_, err := ln.Accept()
+		result <- err
+	}()
+	require.NoError(t, ln.Close())
+	assert.ErrorIs(t, <-result, net.ErrClosed)
+}
+
+// A function of the Config that panics in Accept costs its connection, and no later one.
+func TestPanicInAccept(t *testing.T) {
+	for name, cfg := range map[string]*Config{
+		"Policy":   {Policy: func(Peer) Action { panic("Policy") }},
+		"Validate": {Policy: Always(Require), Validate: func(Peer, *Header) error { panic("Validate") }},
+		"OnDrop":   {Policy: Always(Reject), OnDrop: func(Peer, *DropError) { panic("OnDrop") }},
+	} {
+		ln := listen(t, cfg)
+		clients := []net.Conn{dial(t, ln, testLineV1), dial(t, ln, testLineV1)}
+		// Another caller of Accept waits meanwhile, and must not for ever.
+		results := make(chan any, 2)
+		for range 2 {
+			go func() {
+				defer func() { results <- recover() }()
+				ln.Accept()
+			}()
+		}
+		for _, client := range clients {
+			assert.Equal(t, name, <-results)
+			assertClosed(t, client)
+		}
+		assert.Equal(t, uint64(2), ln.Stats().Accepted)
+	}
+}
+
+// Functions of the Config may call the Listener.
+func TestCallbacksMayCallTheListener(t *testing.T) {
+	var ln *Listener
+	call := func() {
+		ln.Stats()
+		ln.Addr()
+		ln.SetPolicy(Always(Require))
+	}
+	cfg := &Config{
+		Policy:   func(Peer) Action { call(); return Require },
+		Validate: func(Peer, *Header) error { call(); return nil },
+		OnDrop:   func(Peer, *DropError) { call(); ln.Close() },
+	}
+	ln = listen(t, cfg)
+	dial(t, ln, testLineV1)
+	assertTestClient(t, accept(t, ln))
+	dial(t, ln, "GET /")
+	_, err := ln.Accept()
+	assert.ErrorIs(t, err, net.ErrClosed)
+}
+
+// What Validate does to its Header has no effect: RemoteAddr and Header agree.
+func TestValidateCantChangeTheHeader(t *testing.T) {
+	ln := listen(t, &Config{Policy: Always(Require), Validate: func(_ Peer, h *Header) error {
+		h.Source = netip.MustParseAddrPort("10.0.0.1:1")
+		h.Protocol = Unspec
+		return nil
+	}})
+	dial(t, ln, testLineV1)
+	c := accept(t, ln)
+	assertTestClient(t, c)
+	assert.Equal(t, testSource, c.(*Conn).Header().Source.String())
 }
