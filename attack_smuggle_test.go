@@ -128,7 +128,7 @@ func TestAttackHeaderInsideTLS(t *testing.T) {
 		assert.Equal(t, forgedV1, readString(t, c, len(forgedV1)))
 		assertTestClient(t, c)
 		drops.next(t)
-		assert.Equal(t, uint64(1), totalDropped(ln.Stats())+ln.Stats().Probes)
+		assert.Equal(t, uint64(1), ln.Stats().TotalDropped()+ln.Stats().Probes)
 	})
 }
 

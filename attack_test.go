@@ -260,7 +260,7 @@ func TestAttackBySlowPeers(t *testing.T) {
 				attackers, attackPending, s.Dropped[ReasonEvicted], s.Pending, percentiles(before), percentiles(during), (int64(bytesMost)-int64(bytesBefore))>>10)
 			assert.LessOrEqual(t, max(pendingMost, s.Pending), attackPending)
 			assert.GreaterOrEqual(t, s.Pending, attackPending-goodPerRound)
-			assert.Equal(t, totalDropped(s), s.Dropped[ReasonEvicted])
+			assert.Equal(t, s.TotalDropped(), s.Dropped[ReasonEvicted])
 			assert.Equal(t, uint64((2*attackRounds+1)*goodPerRound), s.V1)
 			assert.Zero(t, s.Probes)
 			// 8 KB of buffer and a goroutine each.
@@ -269,7 +269,7 @@ func TestAttackBySlowPeers(t *testing.T) {
 			ln.Close()
 			settle(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines })
 			settle(t, "all are dropped", func() bool {
-				return ln.Stats().Pending == 0 && totalDropped(ln.Stats()) == attackers
+				return ln.Stats().Pending == 0 && ln.Stats().TotalDropped() == attackers
 			})
 		})
 	}
@@ -329,7 +329,7 @@ func TestAttackByRefusedConnections(t *testing.T) {
 
 			s := ln.Stats()
 			assert.Equal(t, uint64((warm+flood)/100), s.V1)
-			assert.Equal(t, s.Accepted-s.V1, totalDropped(s)+s.Probes)
+			assert.Equal(t, s.Accepted-s.V1, s.TotalDropped()+s.Probes)
 			if attack.reason != 0 {
 				assert.Equal(t, uint64(warm+flood), s.Dropped[attack.reason])
 				ln.Close()

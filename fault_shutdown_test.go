@@ -205,7 +205,7 @@ func (s *shutdownServer) nothingLeft(t *testing.T) {
 	stats := s.ln.Stats()
 	assert.Zero(t, stats.Pending)
 	if !s.ln.cfg.Lazy { // a pipe that its reader has closed says that it is broken
-		assert.Equal(t, totalDropped(stats), stats.Dropped[ReasonClosed])
+		assert.Equal(t, stats.TotalDropped(), stats.Dropped[ReasonClosed])
 	}
 	assert.NotContains(t, s.logged.String(), "panic")
 	_, err := s.ln.Accept()

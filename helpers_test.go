@@ -193,13 +193,6 @@ func (p *pipeListener) Close() error {
 
 func (p *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
 
-func totalDropped(s Stats) (total uint64) {
-	for _, n := range s.Dropped {
-		total += n
-	}
-	return total
-}
-
 // testCertificate returns a certificate for 127.0.0.1 and the roots that it is valid under.
 func testCertificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
 	t.Helper()

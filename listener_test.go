@@ -569,7 +569,7 @@ func TestManyClients(t *testing.T) {
 	assert.Equal(t, uint64(workers*each/2), stats.V1)
 	assert.Equal(t, uint64(workers*each/2), stats.V2)
 	assert.Zero(t, stats.Pending)
-	assert.Zero(t, totalDropped(stats))
+	assert.Zero(t, stats.TotalDropped())
 }
 
 func TestStatsAddUp(t *testing.T) {
@@ -594,7 +594,7 @@ func TestStatsAddUp(t *testing.T) {
 	dial(t, ln, "PROXY").CloseWrite()
 	total := func() (n uint64, s Stats) {
 		s = ln.Stats()
-		return s.V1 + s.V2 + s.Local + s.Bare + s.Ignored + s.Skipped + s.Probes + totalDropped(s), s
+		return s.V1 + s.V2 + s.Local + s.Bare + s.Ignored + s.Skipped + s.Probes + s.TotalDropped(), s
 	}
 	want := uint64(len(sends) + 2)
 	for n, _ := total(); n < want; n, _ = total() {

@@ -108,7 +108,7 @@ func TestSilence(t *testing.T) {
 			}
 			assert.Equal(t, "pipe", c.RemoteAddr().String())
 			s := a.Stats()
-			counted := s.Bare + s.Ignored + s.Probes + totalDropped(s)
+			counted := s.Bare + s.Ignored + s.Probes + s.TotalDropped()
 			assert.Equal(t, uint64(1), counted, "%s %v: %+v", row.name, row.action, s)
 		})
 	}
@@ -353,7 +353,7 @@ func TestStatsNeverExceedAccepted(t *testing.T) {
 		defer close(done)
 		for !stop.Load() {
 			s := ln.Stats()
-			sum := s.V1 + s.V2 + s.Local + s.Probes + totalDropped(s) + uint64(s.Pending)
+			sum := s.V1 + s.V2 + s.Local + s.Probes + s.TotalDropped() + uint64(s.Pending)
 			if !assert.LessOrEqual(t, sum, s.Accepted) {
 				return
 			}

@@ -535,7 +535,7 @@ func TestPitfallHealthChecksLogged(t *testing.T) {
 	}
 	server.Close()
 	drops.empty(t)
-	assert.Zero(t, totalDropped(ln.Stats()))
+	assert.Zero(t, ln.Stats().TotalDropped())
 	assert.Empty(t, logged.String())
 }
 

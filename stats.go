@@ -28,6 +28,14 @@ type Stats struct {
 	Dropped map[Reason]uint64
 }
 
+// TotalDropped returns how many connections were closed for any reason.
+func (s Stats) TotalDropped() (total uint64) {
+	for _, n := range s.Dropped {
+		total += n
+	}
+	return total
+}
+
 // An outcome is what a connection counts as.
 type outcome uint8
 

@@ -17,7 +17,7 @@ func reading(sent []byte) string {
 	var broken *proxyproto.FormatError
 	switch {
 	case errors.As(err, &broken):
-		rule, _, _ := strings.Cut(broken.Rule(), " (section")
+		rule, _, _ := strings.Cut(broken.Rule, " (section")
 		return rule
 	case errors.Is(err, proxyproto.ErrNoHeader):
 		return "no header"

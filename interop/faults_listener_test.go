@@ -136,7 +136,7 @@ func TestFaultInnerListenerFailsForGood(t *testing.T) {
 			assert.ErrorIs(t, err, net.ErrClosed)
 			require.NoError(t, server.Close())
 			require.Eventually(t, func() bool { return ln.Stats().Pending == 0 && runtime.NumGoroutine() <= goroutines+1 }, proxies.Timeout, time.Millisecond)
-			assert.Equal(t, uint64(len(silent)), ln.Stats().Dropped(proxyproto.ReasonClosed))
+			assert.Equal(t, uint64(len(silent)), ln.Stats().Dropped[proxyproto.ReasonClosed])
 		})
 	}
 }
@@ -163,7 +163,7 @@ func TestFaultPeersResetAtEveryByte(t *testing.T) {
 				server := &http.Server{
 					// Under Lazy net/http asks for RemoteAddr before the header is read.
 					Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-						h, _ := proxyproto.FromContext(r.Context())
+						h, _ := proxyproto.HeaderFromContext(r.Context())
 						io.WriteString(w, pair(h.SourceAddr(), h.DestinationAddr()))
 					}),
 					ConnContext: proxyproto.ConnContext,

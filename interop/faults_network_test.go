@@ -218,7 +218,7 @@ func TestFaultLinkCutForTooLong(t *testing.T) {
 	for _, c := range conns {
 		io.WriteString(c, wireHeader[20:]+"hello\n") // which fails where the server has given up already
 	}
-	require.Eventually(t, func() bool { return ln.Stats().Dropped(proxyproto.ReasonTimeout) == 10 }, proxies.Timeout, time.Millisecond)
+	require.Eventually(t, func() bool { return ln.Stats().Dropped[proxyproto.ReasonTimeout] == 10 }, proxies.Timeout, time.Millisecond)
 	w.server.mend(t)
 	for _, c := range conns {
 		b, _ := io.ReadAll(c)

@@ -100,7 +100,7 @@ func TestFaultProxiesReloadedAndKilled(t *testing.T) {
 			assert.Empty(t, load.wrong)
 			assert.GreaterOrEqual(t, s.V1+s.V2, uint64(load.answered.Load()))
 			// What a killed proxy leaves is a header cut off at most, never another.
-			assert.Equal(t, s.TotalDropped(), s.Dropped(proxyproto.ReasonIncomplete)+s.Dropped(proxyproto.ReasonBroken))
+			assert.Equal(t, s.TotalDropped(), s.Dropped[proxyproto.ReasonIncomplete]+s.Dropped[proxyproto.ReasonBroken])
 		})
 	}
 }

@@ -60,7 +60,7 @@ func listenOn(t *testing.T, inner net.Listener, cfg proxyproto.Config) *backend 
 	if cfg.HeaderTimeout == 0 {
 		cfg.HeaderTimeout = proxies.Timeout // a busy machine isn't what is tested here
 	}
-	cfg.OnDrop = func(peer netip.AddrPort, err error) { b.note("dropped %v: %v", peer, err) }
+	cfg.OnDrop = func(peer proxyproto.Peer, drop *proxyproto.DropError) { b.note("dropped %v: %v", peer, drop) }
 	ln, err := proxyproto.NewListener(inner, &cfg)
 	require.NoError(t, err)
 	b.Listener = ln
@@ -145,7 +145,7 @@ func whoami(w http.ResponseWriter, r *http.Request) {
 
 // whoamiFromContext does so by the header that FromContext returns.
 func whoamiFromContext(w http.ResponseWriter, r *http.Request) {
-	h, ok := proxyproto.FromContext(r.Context())
+	h, ok := proxyproto.HeaderFromContext(r.Context())
 	if !ok {
 		http.Error(w, "no header in the context", http.StatusInternalServerError)
 		return

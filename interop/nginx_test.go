@@ -59,7 +59,7 @@ func mapped(addr string) string {
 // whoamiMapped is whoami for addresses that were sent as IPv4-mapped IPv6: they have to become
 // plain IPv4 (which their text is in either case).
 func whoamiMapped(w http.ResponseWriter, r *http.Request) {
-	h, ok := proxyproto.FromContext(r.Context())
+	h, ok := proxyproto.HeaderFromContext(r.Context())
 	if !ok || h.Protocol != proxyproto.TCP6 || !h.Source.Addr().Is4In6() {
 		http.Error(w, fmt.Sprintf("the header is %v, not one with mapped addresses", h), http.StatusInternalServerError)
 		return

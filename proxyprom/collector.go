@@ -40,7 +40,8 @@ func NewCollector(source Source, labels prometheus.Labels) *Collector {
 		source:   source,
 		accepted: desc("accepted_total", "Connections or datagrams that have come in."),
 		pending:  desc("pending", "Accepted connections whose PROXY header is being awaited."),
-		served:   desc("served_total", "Connections or datagrams passed on, by the PROXY header that they brought.", "header"),
+		served:   desc("served_total", 
+			"Connections or datagrams passed on, by the PROXY header that they brought.", "header"),
 		probes:   desc("probes_total", "Connections that ended without having sent a byte."),
 		dropped:  desc("dropped_total", "Connections or datagrams dropped, by reason.", "reason"),
 	}
@@ -68,7 +69,11 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 	count(c.served, stats.Ignored, "ignored")
 	count(c.served, stats.Skipped, "skipped")
 	count(c.probes, stats.Probes)
-	for reason, n := range stats.Drops() {
-		count(c.dropped, n, reason.String())
+	for reason := proxyproto.ReasonRejected; ; reason++ {
+		label, err := reason.MarshalText()
+		if err != nil {
+			return // there are no more
+		}
+		count(c.dropped, stats.Dropped[reason], string(label))
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/proxyudp"
 )
 
 const (
@@ -32,7 +32,7 @@ const (
 func TestScrape(t *testing.T) {
 	web := serve(t, &proxyproto.Config{
 		Policy: proxyproto.Always(proxyproto.Require),
-		Validate: func(_ netip.AddrPort, h *proxyproto.Header) error {
+		Validate: func(_ proxyproto.Peer, h *proxyproto.Header) error {
 			if h.Source.Port() == 1 {
 				return errors.New("not from port 1")
 			}
@@ -88,6 +88,7 @@ proxyproto_dropped_total{listener="old",reason="closed"} 0
 proxyproto_dropped_total{listener="old",reason="evicted"} 0
 proxyproto_dropped_total{listener="old",reason="incomplete"} 0
 proxyproto_dropped_total{listener="old",reason="invalid"} 0
+proxyproto_dropped_total{listener="old",reason="late"} 0
 proxyproto_dropped_total{listener="old",reason="malformed"} 0
 proxyproto_dropped_total{listener="old",reason="no header"} 0
 proxyproto_dropped_total{listener="old",reason="rejected"} 0
@@ -99,6 +100,7 @@ proxyproto_dropped_total{listener="web",reason="closed"} 0
 proxyproto_dropped_total{listener="web",reason="evicted"} 0
 proxyproto_dropped_total{listener="web",reason="incomplete"} 1
 proxyproto_dropped_total{listener="web",reason="invalid"} 1
+proxyproto_dropped_total{listener="web",reason="late"} 0
 proxyproto_dropped_total{listener="web",reason="malformed"} 1
 proxyproto_dropped_total{listener="web",reason="no header"} 1
 proxyproto_dropped_total{listener="web",reason="rejected"} 0
@@ -147,7 +149,7 @@ func TestNamesAreAsPrometheusWants(t *testing.T) {
 func TestDatagrams(t *testing.T) {
 	inner, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
-	pc, err := proxyproto.NewPacketConn(inner, &proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
+	pc, err := proxyudp.NewPacketConn(inner, &proxyudp.Config{Policy: proxyproto.Always(proxyproto.Require)})
 	require.NoError(t, err)
 	defer pc.Close()
 	c, err := net.Dial("udp", pc.LocalAddr().String())
