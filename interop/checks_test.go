@@ -1,7 +1,10 @@
 package interop
 
 import (
+	"bufio"
+	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -37,11 +40,11 @@ var checkKinds = []struct {
 		seen:   func(s proxyproto.Stats) uint64 { return s.V1 - uint64(clientsOfEach) },
 	},
 	{
-		// LOCAL, then a reset.
+		// LOCAL, then a reset: a probe.
 		name:   "v2",
 		server: "send-proxy-v2 check check-send-proxy",
 		status: "L4OK",
-		seen:   func(s proxyproto.Stats) uint64 { return s.Local },
+		seen:   func(s proxyproto.Stats) uint64 { return s.Probes },
 	},
 	{
 		// LOCAL and a request, which is answered.
@@ -118,5 +121,61 @@ func TestHAProxyHealthChecks(t *testing.T) {
 		assert.Equal(t, kind.status, strings.TrimPrefix(row["check_status"], "* "), kind.name)
 		assert.Equal(t, "0", row["chkdown"], kind.name)
 		assert.Zero(t, s.TotalDropped(), kind.name)
+	}
+}
+
+// quietChecks is how many checks a server gets without having a word of them in its log.
+const quietChecks = 500
+
+// Checks that send LOCAL and reset reach neither a TLS server nor one that speaks first: no
+// connection comes out of Accept, no line stands in a log, and the servers are UP. A check that
+// waits for the greeting gets it.
+func TestHAProxyHealthChecksAreQuiet(t *testing.T) {
+	web, mail, greeted := listen(t), listen(t), listen(t)
+	ca := proxies.NewCA(t, proxies.P256)
+	web.serveHTTP(t, tls.NewListener(web, &tls.Config{
+		Certificates: []tls.Certificate{ca.Server(t, "localhost")},
+	}), &http.Server{Handler: http.HandlerFunc(whoami)})
+	go mail.eachConn(func(c net.Conn) { mail.note("a connection from %v", c.RemoteAddr()) })
+	go greeted.eachConn(speakSMTP)
+	const local = "send-proxy-v2 check check-send-proxy inter 20ms fall 20"
+	haproxy := proxies.StartHAProxy(t, haproxyListen("web", proxies.FreeAddr(t), web.addr, local)+
+		haproxyListen("mail", proxies.FreeAddr(t), mail.addr, local)+
+		haproxyListen("greeted", proxies.FreeAddr(t), greeted.addr, local)+
+		"\toption smtpchk HELO localhost\n", nil)
+	for _, b := range []*backend{web, mail} {
+		require.Eventually(t, func() bool { return b.Stats().Probes >= quietChecks },
+			proxies.Timeout, time.Millisecond, "%+v", b.Stats())
+		s := b.Stats()
+		assert.Zero(t, s.Local+s.V1+s.V2+s.TotalDropped(), "%+v", s)
+	}
+	require.Eventually(t, func() bool { return greeted.Stats().Local >= checks },
+		proxies.Timeout, time.Millisecond, "%+v", greeted.Stats())
+	for name, row := range haproxy.Servers(t) {
+		t.Logf("%s: %s %s, down %s times", name, row["status"], row["check_status"], row["chkdown"])
+		assert.Equal(t, "UP", row["status"], name)
+		assert.Equal(t, "0", row["chkdown"], name)
+	}
+}
+
+// eachConn calls handle for each connection of b until the test ends.
+func (b *backend) eachConn(handle func(c net.Conn)) {
+	for {
+		c, err := b.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			handle(c)
+		}()
+	}
+}
+
+// speakSMTP greets and answers, as far as a health check goes. The client may go at any time.
+func speakSMTP(c net.Conn) {
+	io.WriteString(c, "220 localhost\r\n")
+	for lines := bufio.NewScanner(c); lines.Scan(); {
+		io.WriteString(c, "250 localhost\r\n")
 	}
 }

@@ -39,13 +39,17 @@ func withTLVs(t *testing.T, h *proxyproto.Header) *proxyproto.Header {
 		h.TLVs, err = h.TLVs.Append(tlv.typ, []byte(tlv.value))
 		require.NoError(t, err)
 	}
-	require.NoError(t, h.Align(64))
-	return h
+	return ofSize(t, h, 256)
 }
 
+// ofSize pads h with a NOOP to size bytes.
 func ofSize(t *testing.T, h *proxyproto.Header, size int) *proxyproto.Header {
 	t.Helper()
-	require.NoError(t, h.Align(size))
+	wire, err := h.AppendTo(nil)
+	require.NoError(t, err)
+	const head = 3 // of a TLV
+	h.TLVs, err = h.TLVs.Append(proxyproto.TypeNoop, make([]byte, size-len(wire)-head))
+	require.NoError(t, err)
 	return h
 }
 
@@ -57,20 +61,20 @@ func sentHeaders(t *testing.T) (all []sentHeader) {
 	four, fourServer := tcp("192.0.2.7:56324"), tcp("198.51.100.9:443")
 	six, sixServer := tcp("[2001:db8::7]:56324"), tcp("[2001:db8::9]:443")
 	return []sentHeader{
-		{"v1 IPv4", proxyproto.NewHeader(v1, four, fourServer)},
-		{"v2 IPv4", proxyproto.NewHeader(v2, four, fourServer)},
-		{"v2 IPv4, TLVs", withTLVs(t, proxyproto.NewHeader(v2, four, fourServer))},
-		{"v2 IPv4, 107 bytes", ofSize(t, proxyproto.NewHeader(v2, four, fourServer), 107)},
-		{"v2 IPv4, 108 bytes", ofSize(t, proxyproto.NewHeader(v2, four, fourServer), 108)},
-		{"v1 IPv6", proxyproto.NewHeader(v1, six, sixServer)},
-		{"v2 IPv6", proxyproto.NewHeader(v2, six, sixServer)},
-		{"v2 IPv6, TLVs", withTLVs(t, proxyproto.NewHeader(v2, six, sixServer))},
-		{"v1 IPv4 to IPv6", proxyproto.NewHeader(v1, four, sixServer)},
-		{"v2 IPv4 to IPv6", proxyproto.NewHeader(v2, four, sixServer)},
+		{"v1 IPv4", proxyproto.NewHeader(four, fourServer, v1)},
+		{"v2 IPv4", proxyproto.NewHeader(four, fourServer, v2)},
+		{"v2 IPv4, TLVs", withTLVs(t, proxyproto.NewHeader(four, fourServer, v2))},
+		{"v2 IPv4, 107 bytes", ofSize(t, proxyproto.NewHeader(four, fourServer, v2), 107)},
+		{"v2 IPv4, 108 bytes", ofSize(t, proxyproto.NewHeader(four, fourServer, v2), 108)},
+		{"v1 IPv6", proxyproto.NewHeader(six, sixServer, v1)},
+		{"v2 IPv6", proxyproto.NewHeader(six, sixServer, v2)},
+		{"v2 IPv6, TLVs", withTLVs(t, proxyproto.NewHeader(six, sixServer, v2))},
+		{"v1 IPv4 to IPv6", proxyproto.NewHeader(four, sixServer, v1)},
+		{"v2 IPv4 to IPv6", proxyproto.NewHeader(four, sixServer, v2)},
 		{"v1 health check", &proxyproto.Header{Version: v1, Command: proxyproto.Local}},
 		{"v2 health check", &proxyproto.Header{Version: v2, Command: proxyproto.Local}},
-		{"v1 unknown client", proxyproto.NewHeader(v1, nil, nil)},
-		{"v2 unknown client", proxyproto.NewHeader(v2, nil, nil)},
+		{"v1 unknown client", proxyproto.NewHeader(nil, nil, v1)},
+		{"v2 unknown client", proxyproto.NewHeader(nil, nil, v2)},
 	}
 }
 
@@ -113,7 +117,7 @@ func sendHeader(t *testing.T, srv server, addr string, ask asks, sent sentHeader
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), proxies.Timeout)
 	defer cancel()
-	c, err := new(proxyproto.Dialer).DialContext(proxyproto.WithHeader(ctx, sent.Header), "tcp", addr)
+	c, err := new(proxyproto.Dialer).DialHeader(ctx, "tcp", addr, sent.Header)
 	require.NoError(t, err)
 	defer c.Close()
 	deadline, _ := ctx.Deadline()
