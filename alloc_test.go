@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed2e8fe8ee/proxyproto/internal/testenv"
 )
 
 // An allocServer accepts connections from this process, one after the other, and reads their
@@ -100,7 +102,7 @@ func (s *allocServer) serve(client net.Conn, header int) {
 }
 
 func TestConnAllocs(t *testing.T) {
-	if raceEnabled {
+	if testenv.Race {
 		t.Skip("the race detector allocates")
 	}
 	// A collection would empty the pools.

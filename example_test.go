@@ -2,6 +2,8 @@ package proxyproto_test
 
 import (
 	"bufio"
+	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -9,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/seed2e8fe8ee/proxyproto"
@@ -16,15 +19,14 @@ import (
 
 // A server behind a proxy at 127.0.0.1, and what a client of that proxy gets.
 func Example() {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		log.Fatal(err)
-	}
 	trust, err := proxyproto.ParseTrust("127.0.0.1", "10.0.0.0/8")
 	if err != nil {
 		log.Fatal(err)
 	}
-	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{Policy: trust})
+	ln, err := proxyproto.Listen("tcp", "127.0.0.1:0", &proxyproto.Config{
+		Policy: trust,
+		OnDrop: proxyproto.LogDrops(nil),
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -90,12 +92,12 @@ func ExampleRules() {
 		proxyproto.Rule{Prefix: netip.MustParsePrefix("10.244.0.0/16"), Action: proxyproto.Skip},
 	)
 	for _, peer := range []string{"10.0.3.4:1234", "10.244.3.4:1234", "192.0.2.1:1234"} {
-		fmt.Println(peer, policy(netip.MustParseAddrPort(peer), netip.AddrPort{}))
+		fmt.Println(peer, policy(proxyproto.Peer{Addr: netip.MustParseAddrPort(peer)}))
 	}
 	// Output:
-	// 10.0.3.4:1234 Require
-	// 10.244.3.4:1234 Skip
-	// 192.0.2.1:1234 Reject
+	// 10.0.3.4:1234 require
+	// 10.244.3.4:1234 skip
+	// 192.0.2.1:1234 reject
 }
 
 // A server that speaks first, behind a balancer that sends the header only with the client's
@@ -147,15 +149,16 @@ func ExampleConfig_lazy() {
 func ExampleConfig_validate() {
 	cfg := &proxyproto.Config{
 		Policy: proxyproto.Trust(netip.MustParsePrefix("10.0.0.0/8")),
-		Validate: func(peer netip.AddrPort, h *proxyproto.Header) error {
+		Validate: func(peer proxyproto.Peer, h *proxyproto.Header) error {
 			if source := h.Source.Addr().Unmap(); source.IsLoopback() || source.IsLinkLocalUnicast() {
 				return fmt.Errorf("%v claims to be %v", peer, source)
 			}
 			return nil
 		},
 	}
+	peer := proxyproto.Peer{Addr: netip.MustParseAddrPort("10.0.0.1:5000")}
 	h, _, _ := proxyproto.Parse([]byte("PROXY TCP4 127.0.0.1 127.0.0.1 1 22\r\n"))
-	fmt.Println(cfg.Validate(netip.MustParseAddrPort("10.0.0.1:5000"), &h))
+	fmt.Println(cfg.Validate(peer, &h))
 	// Output: 10.0.0.1:5000 claims to be 127.0.0.1
 }
 
@@ -168,7 +171,7 @@ func ExampleConfig_onDrop() {
 	dropped := make(chan error)
 	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{
 		Policy: proxyproto.Trust(netip.MustParsePrefix("127.0.0.1/32")),
-		OnDrop: func(peer netip.AddrPort, err error) { dropped <- err },
+		OnDrop: func(peer proxyproto.Peer, drop *proxyproto.DropError) { dropped <- drop },
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -216,4 +219,112 @@ func ExampleNewConn() {
 	b, err := io.ReadAll(c) // in the connection's own goroutine, where waiting hurts nobody
 	fmt.Printf("%v says %q %v\n", c.RemoteAddr(), b, err)
 	// Output: 192.0.2.7:56324 says "hello" <nil>
+}
+
+// client sends a header and a request as a proxy would, and prints the answer.
+func client(address, header string) {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, header+"GET / HTTP/1.0\r\n\r\n")
+	response, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	io.Copy(os.Stdout, response.Body)
+}
+
+// A handler that asks what the proxy said of the connection that its request came on.
+func ExampleConnContext() {
+	ln, err := proxyproto.Listen("tcp", "127.0.0.1:0", &proxyproto.Config{
+		Policy: proxyproto.Trust(netip.MustParsePrefix("127.0.0.1/32")),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{
+		ConnContext: proxyproto.ConnContext,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h, ok := proxyproto.HeaderFromContext(r.Context())
+			if !ok || !h.HasAddrs() {
+				fmt.Fprintln(w, "the proxy names no client")
+				return
+			}
+			fmt.Fprintf(w, "%v connected to %v\n", h.Source, h.Destination)
+		}),
+	}
+	defer server.Close()
+	go server.Serve(ln)
+	client(ln.Addr().String(), "PROXY TCP4 192.0.2.7 192.0.2.1 56324 80\r\n")
+	client(ln.Addr().String(), "PROXY UNKNOWN\r\n")
+	// Output:
+	// 192.0.2.7:56324 connected to 192.0.2.1:80
+	// the proxy names no client
+}
+
+// A proxy of one's own passes on who its client is, and says in its own word what it knows itself.
+func ExampleHeaderFor() {
+	inbound, _ := net.Pipe() // in a program, what Accept returned
+	h, err := proxyproto.HeaderFor(inbound, proxyproto.V2)
+	fmt.Println(h, err)
+
+	h = proxyproto.NewHeader(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 56324},
+		&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443}, proxyproto.V2)
+	h.TLVs, err = h.TLVs.Set(proxyproto.TypeALPN, []byte("h2"))
+	fmt.Println(h, err)
+	// Output:
+	// v2 LOCAL UNSPEC <nil>
+	// v2 PROXY TCP4 192.0.2.7:56324 -> 192.0.2.1:443, 5 bytes of TLVs <nil>
+}
+
+func ExampleTLVs_All() {
+	h, _, err := proxyproto.Parse([]byte("\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x1f" +
+		"\xc0\x00\x02\x07\xc0\x00\x02\x01\xdc\x04\x01\xbb" +
+		"\x01\x00\x02h2" + "\x02\x00\x0bexample.com"))
+	for typ, value := range h.TLVs.All() {
+		fmt.Printf("%v %q\n", typ, value)
+	}
+	fmt.Println(err)
+	// Output:
+	// ALPN "h2"
+	// AUTHORITY "example.com"
+	// <nil>
+}
+
+// Accept returned something around the Conn: a *tls.Conn, for example.
+func ExampleFromConn() {
+	inner, _ := net.Pipe()
+	skip := &proxyproto.Config{Policy: proxyproto.Always(proxyproto.Skip)}
+	c, err := proxyproto.NewConn(inner, skip)
+	if err != nil {
+		log.Fatal(err)
+	}
+	outer := tls.Server(c, &tls.Config{})
+	found, ok := proxyproto.FromConn(outer)
+	fmt.Println(found == c, ok, found.Header() == nil)
+	// Output: true true true
+}
+
+// Stats are fields, and marshal as a whole.
+func ExampleListener_Stats() {
+	ln, err := proxyproto.Listen("tcp", "127.0.0.1:0", &proxyproto.Config{
+		Policy: proxyproto.Always(proxyproto.Reject),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	go ln.Accept()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	c.Read(make([]byte, 1)) // returns when the connection has been closed
+	for ln.Stats().TotalDropped() == 0 {
+		runtime.Gosched()
+	}
+	b, err := json.Marshal(ln.Stats().Dropped)
+	fmt.Println(string(b), err)
+	// Output: {"rejected":1} <nil>
 }

@@ -16,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed2e8fe8ee/proxyproto/internal/testenv"
 )
 
 // newPipeConn returns a Conn over a net.Pipe, and the client's end.
@@ -301,7 +303,7 @@ func TestCloseWhileTheInnerConnectionIsRead(t *testing.T) {
 // A reset would overtake what was written: Close takes the header off first, whatever the
 // deadlines say.
 func TestCloseDoesntReset(t *testing.T) {
-	if portable {
+	if testenv.Portable {
 		t.Skip("only where a socket can be read without waiting")
 	}
 	for _, action := range []Action{Require, Optional, Ignore} {

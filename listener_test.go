@@ -18,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed2e8fe8ee/proxyproto/internal/testenv"
 )
 
 func TestNewListenerRefusesConfig(t *testing.T) {
@@ -314,7 +316,7 @@ func TestBacklogFillsWhenNobodyAccepts(t *testing.T) {
 }
 
 func TestHeaderThatIsThereCostsNoGoroutine(t *testing.T) {
-	if portable {
+	if testenv.Portable {
 		t.Skip("sockets can't be read without waiting here")
 	}
 	ln := listen(t, &Config{Policy: Always(Require)})

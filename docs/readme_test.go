@@ -1,7 +1,8 @@
-package proxyproto
+package docs
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,14 +16,14 @@ var readmeBlock = regexp.MustCompile("(?s)(?:<!-- (from|run by) ([^ ]+) -->\n)?`
 
 // Each block in README.md is a copy from the file that it names, or run by the one that it names.
 func TestReadmeBlocks(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
+	readme, err := os.ReadFile("../README.md")
 	require.NoError(t, err)
 	blocks := readmeBlock.FindAllStringSubmatch(string(readme), -1)
 	assert.Equal(t, strings.Count(string(readme), "```"), 2*len(blocks))
 	for _, b := range blocks {
 		how, file, code := b[1], b[2], b[3]
 		require.NotEmpty(t, file, "a block without a comment that says where it comes from:\n%s", code)
-		content, err := os.ReadFile(file)
+		content, err := os.ReadFile(filepath.Join("..", file))
 		require.NoError(t, err)
 		if how == "from" {
 			assert.Contains(t, plainLines(string(content)), plainLines(code), "README.md shows what isn't in %s", file)

@@ -1,4 +1,5 @@
-package proxyproto_test
+// Package docs holds the pages, and the tests that what they show is true.
+package docs
 
 import (
 	"bytes"
@@ -16,9 +17,9 @@ import (
 // The Go blocks of docs/deploy.md are programs, or bodies of its trust function: the programs are
 // vetted, and the bodies run, for a range that doesn't parse is an error of theirs.
 func TestDeployPageGoBlocks(t *testing.T) {
-	root, err := os.Getwd()
+	docs, err := os.Getwd()
 	require.NoError(t, err)
-	page := filepath.Join(root, "docs", "deploy.md")
+	root, page := filepath.Dir(docs), filepath.Join(docs, "deploy.md")
 	dir := t.TempDir()
 	write := func(name, content string) {
 		t.Helper()
@@ -27,11 +28,11 @@ func TestDeployPageGoBlocks(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 	}
 	const module = "github.com/seed2e8fe8ee/proxyproto"
-	gomod, err := os.ReadFile("go.mod")
+	gomod, err := os.ReadFile("../go.mod")
 	require.NoError(t, err)
 	write("go.mod", strings.Replace(string(gomod), "module "+module, "module docs", 1)+
 		fmt.Sprintf("\nrequire %s v0.0.0\n\nreplace %[1]s => %s\n", module, root))
-	gosum, err := os.ReadFile("go.sum")
+	gosum, err := os.ReadFile("../go.sum")
 	require.NoError(t, err)
 	write("go.sum", string(gosum))
 	programs, bodies, calls := 0, 0, ""

@@ -1,0 +1,8 @@
+//go:build !unix || portable
+
+// Package testenv says how the tests were built.
+package testenv
+
+// Portable says that sockets aren't read without waiting: everywhere with the build tag of that
+// name, which is there to test elsewhere what systems other than Unix get.
+const Portable = true

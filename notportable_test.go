@@ -1,5 +1,0 @@
-//go:build unix && !portable
-
-package proxyproto
-
-const portable = false

@@ -1,6 +1,0 @@
-//go:build race
-
-package proxyproto
-
-// raceEnabled says that the race detector is on, under which allocations don't count.
-const raceEnabled = true
