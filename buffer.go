@@ -56,5 +56,8 @@ func (b *buffer) readFrom(conn net.Conn) error {
 	}
 	n, err := conn.Read(b.data[b.end:])
 	b.end += n
+	if n > 0 && isTimeout(err) {
+		return nil // the next Read will say so again
+	}
 	return err
 }

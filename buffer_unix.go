@@ -21,8 +21,7 @@ func (b *buffer) readNow(conn net.Conn) error {
 		return err
 	}
 	if errno, ok := b.result.(syscall.Errno); ok {
-		return &net.OpError{Op: "read", Net: conn.RemoteAddr().Network(), Source: conn.LocalAddr(),
-			Addr: conn.RemoteAddr(), Err: os.NewSyscallError("read", errno)}
+		return opError(conn, "read", os.NewSyscallError("read", errno))
 	}
 	return b.result
 }

@@ -27,8 +27,8 @@ type Config struct {
 	Versions []Version
 
 	// HeaderTimeout is how long a peer may take to send its header, from the moment the
-	// connection is accepted; for a lazy one from its first byte on, or from the call of
-	// Conn.ReadHeader. Zero is 5 seconds: the spec (section 2) asks for 3 at least, so that a lost
+	// connection is accepted; for a lazy one, and for one that may do without a header, from its
+	// first byte on, and for Conn.ReadHeader from its call. Zero is 5 seconds: the spec (section 2) asks for 3 at least, so that a lost
 	// segment can be sent again. -1 is no limit: then only MaxPending ends the wait. Other
 	// negative values, and positive ones under a millisecond, are an error.
 	HeaderTimeout time.Duration
@@ -53,8 +53,8 @@ type Config struct {
 
 	// Validate, if set, is asked about every header that is to be believed, LOCAL ones too. An
 	// error drops the connection. Use it for what the Policy can't know: to refuse a source in
-	// 127.0.0.0/8, say, if local clients have privileges. h is the connection's own: keep it if
-	// you like, but don't change it.
+	// 127.0.0.0/8, say, if local clients have privileges. h is yours to keep, but shares its TLVs
+	// with the connection: don't change those.
 	Validate func(p Peer, h *Header) error
 
 	// OnDrop, if set, is called with every connection that is dropped for what the peer is or

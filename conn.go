@@ -45,6 +45,7 @@ type Conn struct {
 	// none. Its content is guarded by mu.
 	prefix atomic.Pointer[buffer]
 	mu     sync.Mutex
+	closed bool // by its user: no prefix is to be kept
 }
 
 // endpoint is an address that needs no memory of its own to be given out as a net.Addr.
@@ -84,7 +85,8 @@ func NewConn(inner net.Conn, cfg *Config) (*Conn, error) {
 		return newGatedConn(r), nil
 	}
 	r.drop(ReasonRejected, errRejected)
-	drop := r.close()
+	closeChain(inner)
+	drop := r.fault()
 	r.report(drop)
 	return nil, drop
 }
@@ -100,11 +102,20 @@ func (c *Conn) open(r *headerReader) {
 	}
 	b := r.buf
 	r.buf = nil
-	if b.start = r.size; b.start < b.end {
-		c.prefix.Store(b)
-	} else {
+	if b.start = r.size; !c.keep(b) {
 		b.release()
 	}
+}
+
+// keep makes b, if there is something in it, what is read next.
+func (c *Conn) keep(b *buffer) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || b.start == b.end {
+		return false
+	}
+	c.prefix.Store(b)
+	return true
 }
 
 // ReadHeader reads the header if that hasn't been done, and returns nil when the connection's
@@ -245,9 +256,8 @@ func (c *Conn) drainTo(w io.Writer, limit int64) (n int64, ended bool, err error
 	if err == nil && written < len(p) {
 		err = io.ErrShortWrite
 	}
-	if b.start += written; b.start < b.end {
-		c.prefix.Store(b)
-	}
+	b.start += written
+	c.keep(b)
 	// A buffer that w has seen isn't used again: w may have kept it, against its contract.
 	return int64(written), false, err
 }
@@ -294,6 +304,7 @@ func (c *Conn) Close() error {
 		g.close(c.inner)
 	}
 	c.mu.Lock()
+	c.closed = true
 	if b := c.prefix.Swap(nil); b != nil {
 		b.release()
 	}
@@ -327,8 +338,10 @@ func (c *Conn) SetWriteDeadline(t time.Time) error { return c.inner.SetWriteDead
 
 // opError puts err in the form in which package net's connections return it. net/http tells
 // by it that the connection is at fault and not the request.
-func (c *Conn) opError(op string, err error) error {
-	local, remote := c.inner.LocalAddr(), c.inner.RemoteAddr()
+func (c *Conn) opError(op string, err error) error { return opError(c.inner, op, err) }
+
+func opError(conn net.Conn, op string, err error) error {
+	local, remote := conn.LocalAddr(), conn.RemoteAddr()
 	network := "tcp"
 	if remote != nil {
 		network = remote.Network()
@@ -339,15 +352,10 @@ func (c *Conn) opError(op string, err error) error {
 // FromConn finds the Conn that c is, or that it wraps: through *tls.Conn and any other
 // connection with a NetConn method. It reports whether there is one.
 func FromConn(c net.Conn) (*Conn, bool) {
-	for c != nil {
+	for _, c := range netConns(c) {
 		if conn, ok := c.(*Conn); ok {
 			return conn, true
 		}
-		outer, ok := c.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
-		}
-		c = outer.NetConn()
 	}
 	return nil, false
 }

@@ -24,17 +24,18 @@ type gate struct {
 
 	mu       sync.Mutex
 	deadline time.Time // the user's, for reads
-	canceled bool      // the context of the one who reads has ended
-	reading  uint      // tells that one from those before
+	reading  uint      // tells the one who reads from those before
 	begun    bool      // a byte has come
-	waiting  int       // calls of ReadHeader that wait for the first byte
+	over     bool      // the first bytes are decided
 
-	// The alarm enforces HeaderTimeout. It closes the connection, but for the silence of a peer
-	// that needs no header: then it interrupts the Read.
-	alarm   *time.Timer
-	set     uint // tells the alarm from those before
-	silent  bool // it has interrupted
-	expired bool // it has closed
+	// Why a Read was interrupted: the context of the one who reads has ended, or the peer was
+	// silent through the HeaderTimeout of a ReadHeader.
+	canceled, silent bool
+	interrupted      bool // it was, and hasn't returned yet
+
+	waiting int         // calls of ReadHeader that wait for the first byte
+	alarm   *time.Timer // ends HeaderTimeout for bytes that were held back
+	expired bool        // the connection was closed because the time was over
 }
 
 // aLongTimeAgo is a deadline that makes a Read which waits return at once.
@@ -65,8 +66,14 @@ func (g *gate) init(r headerReader) {
 // A passage is one call that wants to be let through.
 type passage struct {
 	ctx     context.Context
-	limited bool // HeaderTimeout limits the wait for the first byte too
-	waits   bool // it is counted in gate.waiting
+	limited bool    // HeaderTimeout limits the wait for the first byte too
+	waiter  *waiter // set when it waits for that
+}
+
+// A waiter enforces HeaderTimeout for one call of ReadHeader.
+type waiter struct {
+	timer *time.Timer
+	over  bool // guarded by the gate's mu
 }
 
 // pass returns nil when the connection's first bytes are decided and it is to be served, or, if
@@ -126,54 +133,95 @@ func (g *gate) read(c *Conn, p *passage) (again bool, err error) {
 		}
 		v = r.step(&c.header, readErr)
 	}
-	for v == undecided && readErr == nil {
+	for ; v == undecided; v = r.step(&c.header, readErr) {
+		if readErr != nil {
+			switch g.whoseTimeout(c, p.ctx) {
+			case theSilence:
+				return !p.limited, nil
+			case theLimits:
+				return false, g.decide(c, p, v, readErr)
+			case theContexts:
+				return false, p.ctx.Err()
+			case theUsers:
+				return false, readErr
+			}
+		}
 		if len(r.buf.bytes()) > 0 {
 			g.begin(c)
 		}
 		readErr = r.buf.readFrom(c.inner)
-		v = r.step(&c.header, readErr)
-	}
-	if v == undecided {
-		if g.handOver(c) {
-			return !p.limited, nil
-		}
-		if !g.hasExpired() {
-			if len(r.buf.bytes()) == 0 {
-				r.buf.release()
-				r.buf = nil
-			}
-			if p.ctx.Err() != nil {
-				return false, p.ctx.Err()
-			}
-			return false, readErr // the user's deadline
-		}
 	}
 	if v == served {
 		v = r.confirm(&c.header)
 	}
-	return false, g.decide(c, v, readErr)
+	return false, g.decide(c, p, v, readErr)
+}
+
+// A timeout says whose deadline has ended a Read.
+type timeout uint8
+
+const (
+	nobodys     timeout = iota // any more: read on
+	theUsers                   // what was read is kept for the next call
+	theContexts                // so it is here
+	theSilence                 // which has ended the wait for a header
+	theLimits                  // HeaderTimeout's: the connection is closed
+)
+
+// whoseTimeout says why a Read timed out. It needs the turn.
+func (g *gate) whoseTimeout(c *Conn, ctx context.Context) timeout {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	interrupted := g.interrupted
+	g.interrupted = false
+	r := &g.reader
+	switch {
+	case g.expired:
+		return theLimits
+	case g.silent:
+		g.silent = false
+		g.apply(c)
+		r.late = true
+		g.settled.Store(true)
+		return theSilence
+	case ctx.Err() == nil && interrupted:
+		return nobodys
+	}
+	if len(r.buf.bytes()) == 0 {
+		r.buf.release()
+		r.buf = nil
+	}
+	if ctx.Err() != nil {
+		return theContexts
+	}
+	return theUsers
 }
 
 // decide lets the connection through or closes it. It needs the turn.
-func (g *gate) decide(c *Conn, v verdict, readErr error) error {
+func (g *gate) decide(c *Conn, p *passage, v verdict, readErr error) error {
 	r := &g.reader
 	through := v == served || v == ended && r.action != Require
 	if g.stop() {
 		v, through = r.dropTimeout(), false
+	} else if !through {
+		closeChain(c.inner)
 	}
 	switch {
 	case through && v == ended: // the peer may wait for what we have to say
 		r.stats.count(probed)
+		if p.limited {
+			readErr = nil
+		}
 	case through:
 		r.stats.count(r.outcome(&c.header))
 		readErr = nil
 	case v == ended:
 		g.err = io.EOF
-		r.closeProbe()
+		r.probe()
 		return g.err
 	default:
 		c.header = Header{}
-		drop := r.close()
+		drop := r.fault()
 		g.err = c.opError("read", drop)
 		r.report(drop)
 		return g.err
@@ -181,7 +229,11 @@ func (g *gate) decide(c *Conn, v verdict, readErr error) error {
 	c.open(r)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.uninterrupt(c)
+	g.reading++
+	if g.canceled || g.silent {
+		g.canceled, g.silent = false, false
+		g.apply(c)
+	}
 	c.gate.Store(nil)
 	return readErr
 }
@@ -197,74 +249,95 @@ func (g *gate) setReadDeadline(c *Conn, t time.Time) error {
 // apply sets the inner connection's read deadline. It needs mu.
 func (g *gate) apply(c *Conn) error {
 	if g.canceled || g.silent {
+		g.interrupted = true
 		return c.inner.SetReadDeadline(aLongTimeAgo)
 	}
 	return c.inner.SetReadDeadline(g.deadline)
 }
 
-// uninterrupt gives the inner connection the user's read deadline back. It needs mu.
-func (g *gate) uninterrupt(c *Conn) {
-	g.reading++
-	if g.canceled || g.silent {
-		g.canceled, g.silent = false, false
-		g.apply(c)
-	}
-}
-
 // interruptWhenDone makes the Read of whoever has the turn return when ctx ends, until the
-// function that it returns is called.
+// function that it returns is called. A connection that doesn't heed that, as one with TLS inside
+// whose handshake is stuck in Write, is closed.
 func (g *gate) interruptWhenDone(ctx context.Context, c *Conn) (end func()) {
 	g.mu.Lock()
 	g.reading++
 	id := g.reading
 	g.mu.Unlock()
-	set := func(canceled bool) {
+	stop := context.AfterFunc(ctx, func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		if g.reading == id && g.canceled != canceled {
-			g.canceled = canceled
-			g.apply(c)
+		if g.reading != id {
+			return
 		}
-	}
-	stop := context.AfterFunc(ctx, func() { set(true) })
+		g.canceled = true
+		g.apply(c)
+		time.AfterFunc(interruptGrace, func() { g.expire(c, func() bool { return g.reading == id }) })
+	})
 	return func() {
 		stop()
-		set(false)
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		if g.reading == id {
-			g.reading++
+		if g.reading != id {
+			return
+		}
+		g.reading++
+		if g.canceled {
+			g.canceled = false
+			g.apply(c)
 		}
 	}
 }
 
-// wait sets the alarm for a limited passage that has to wait for the first byte.
+// wait limits how long a passage waits for the first byte.
 func (g *gate) wait(c *Conn, p *passage) {
-	if !p.limited || p.waits {
+	limit := g.reader.cfg.headerTimeout()
+	if !p.limited || p.waiter != nil || limit == 0 {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	p.waits = true
-	g.waiting++
-	if g.alarm == nil && !g.begun && !g.settled.Load() {
-		g.arm(c)
+	if g.begun || g.over || g.settled.Load() {
+		return
 	}
+	w := new(waiter)
+	w.timer = time.AfterFunc(limit, func() { g.runOut(c, w) })
+	g.waiting++
+	p.waiter = w
+}
+
+// runOut is called when a waiter has waited through HeaderTimeout. Silence of a peer that needs no
+// header ends in a hand-over: the Read is interrupted. For any other, and when that doesn't help
+// within a grace, the connection is closed, whatever its deadlines do.
+func (g *gate) runOut(c *Conn, w *waiter) {
+	g.mu.Lock()
+	if g.reader.action == Optional && (g.begun || w.over) {
+		g.mu.Unlock()
+		return // a header that has begun has its own time
+	}
+	if g.reader.action == Optional && !g.silent && !w.over && !g.over && !g.settled.Load() {
+		g.silent = true
+		if g.apply(c) == nil {
+			w.timer = time.AfterFunc(interruptGrace, func() { g.runOut(c, w) })
+			g.mu.Unlock()
+			return
+		}
+	}
+	g.mu.Unlock()
+	g.expire(c, func() bool { return !w.over && !g.settled.Load() })
 }
 
 func (g *gate) endWait(c *Conn, p *passage) {
-	if !p.waits {
+	if p.waiter == nil {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	p.waiter.over = true
+	p.waiter.timer.Stop()
 	g.waiting--
-	if g.waiting == 0 && !g.begun {
-		g.disarm()
-		if g.silent {
-			g.silent = false
-			g.apply(c)
-		}
+	if g.waiting == 0 && g.silent {
+		g.silent = false
+		g.apply(c)
 	}
 }
 
@@ -279,97 +352,39 @@ func (g *gate) begin(c *Conn) {
 	if g.silent { // by a hair: this peer isn't silent
 		g.silent = false
 		g.apply(c)
-		g.disarm()
 	}
-	if g.alarm == nil {
-		g.arm(c)
+	if limit := g.reader.cfg.headerTimeout(); limit > 0 {
+		g.alarm = time.AfterFunc(limit, func() { g.expire(c, func() bool { return true }) })
 	}
 }
 
-// handOver makes silence the end of the wait for a header, if HeaderTimeout has passed in it. It
-// needs the turn.
-func (g *gate) handOver(c *Conn) bool {
+// expire closes the connection because its time is over, if that still holds and nothing is
+// decided yet.
+func (g *gate) expire(c *Conn, holds func() bool) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.silent {
-		return false
+	expired := !g.over && holds()
+	g.expired = g.expired || expired
+	g.mu.Unlock()
+	if expired {
+		closeChain(c.inner)
 	}
-	g.silent = false
-	g.apply(c)
-	g.disarm()
-	g.reader.late = true
-	g.settled.Store(true)
-	return true
 }
 
-// stop ends the alarm, and reports whether it has closed the connection.
+// stop ends the time, and reports whether it was over before.
 func (g *gate) stop() (expired bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.disarm()
-	return g.expired
-}
-
-func (g *gate) hasExpired() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.expired
-}
-
-// arm sets the alarm to HeaderTimeout. It needs mu, as disarm does.
-func (g *gate) arm(c *Conn) {
-	if limit := g.reader.cfg.headerTimeout(); limit > 0 {
-		g.armAfter(c, limit)
-	}
-}
-
-func (g *gate) armAfter(c *Conn, limit time.Duration) {
-	g.set++
-	id := g.set
-	g.alarm = time.AfterFunc(limit, func() { g.ring(c, id) })
-}
-
-func (g *gate) disarm() {
-	g.set++
+	g.over = true
 	if g.alarm != nil {
 		g.alarm.Stop()
-		g.alarm = nil
 	}
-}
-
-// ring is what the alarm does.
-func (g *gate) ring(c *Conn, id uint) {
-	if !g.expire(c, id) {
-		return
-	}
-	innermost(c.inner).Close()
-}
-
-// expire interrupts the silence that may end in a hand-over, or reports that the connection is to
-// be closed: whatever its deadlines do.
-func (g *gate) expire(c *Conn, id uint) (closes bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.set != id {
-		return false
-	}
-	if g.reader.action == Optional && !g.begun && !g.silent && !g.settled.Load() {
-		g.silent = true
-		if g.apply(c) == nil {
-			g.armAfter(c, interruptGrace)
-			return false
-		}
-	}
-	g.expired = true
-	return true
+	return g.expired
 }
 
 // close takes a header that has arrived and that nobody has read off a connection which is about
 // to be closed.
 func (g *gate) close(inner net.Conn) {
-	g.mu.Lock()
-	g.disarm()
-	g.mu.Unlock()
+	g.stop()
 	b := newBuffer()
 	b.readLast(inner)
 	b.release()

@@ -145,20 +145,33 @@ func (ln *Listener) acceptHere() accepted {
 		ln.accepting = false
 		ln.news.Signal() // the next caller's turn
 	}()
-	return ln.acceptNext()
+	for {
+		if a, wasDropped := ln.acceptNext(); !wasDropped {
+			return a
+		}
+	}
 }
 
 // acceptAside accepts for the callers of Accept until each has a result.
 func (ln *Listener) acceptAside() {
-	for done := false; !done; {
-		a := ln.acceptNext()
+	ended := false
+	defer func() {
+		if !ended { // a function of the Config has ended the goroutine
+			ln.mu.Lock()
+			ln.accepting = false
+			ln.news.Signal()
+			ln.mu.Unlock()
+		}
+	}()
+	for !ended {
+		a, _ := ln.acceptNext()
 		ln.mu.Lock()
 		closed := ln.closed != nil
 		if !closed && (a.conn != nil || a.err != nil) {
 			ln.ready = append(ln.ready, a)
 			ln.news.Signal()
 		}
-		if done = closed || len(ln.ready) >= ln.callers; done {
+		if ended = closed || len(ln.ready) >= ln.callers; ended {
 			ln.accepting = false
 			ln.news.Signal()
 		}
@@ -171,32 +184,32 @@ func (ln *Listener) acceptAside() {
 
 // discard closes a connection that no Accept returns, because the Listener was closed.
 func (ln *Listener) discard(a accepted) {
-	if a.conn != nil {
-		closeChain(a.conn)
-		ln.stats.drop(ReasonClosed)
+	if a.conn == nil {
+		return
+	}
+	ln.stats.drop(ReasonClosed)
+	if c, ok := a.conn.(*Conn); ok {
+		hangUp(c.inner)
+	} else {
+		hangUp(a.conn)
 	}
 }
 
-// acceptNext accepts from the inner listener until there is a connection to return, or an
-// error, or a connection waits for its header: then it returns nothing.
-func (ln *Listener) acceptNext() accepted {
-	for {
-		inner, err := ln.inner.Accept()
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				ln.shut(err)
-			}
-			return accepted{err: err}
+// acceptNext accepts a connection from the inner listener. It returns what Accept is to return,
+// nothing if the connection waits for its header, or reports that it was dropped.
+func (ln *Listener) acceptNext() (a accepted, wasDropped bool) {
+	inner, err := ln.inner.Accept()
+	if err != nil {
+		if errors.Is(err, net.ErrClosed) {
+			ln.shut(err)
 		}
-		ln.stats.accepted.Add(1)
-		if a, dropped := ln.admit(inner); !dropped {
-			return a
-		}
+		return accepted{err: err}, false
 	}
+	ln.stats.accepted.Add(1)
+	return ln.admit(inner)
 }
 
-// admit looks at a new connection. It returns what Accept is to return, nothing if the header
-// isn't there yet, or reports that the connection was dropped.
+// admit looks at a new connection, with acceptNext's results.
 func (ln *Listener) admit(inner net.Conn) (a accepted, wasDropped bool) {
 	panics := true
 	defer func() {
@@ -212,7 +225,8 @@ func (ln *Listener) admit(inner net.Conn) (a accepted, wasDropped bool) {
 		a, wasDropped = ln.begin(r)
 	default:
 		r.drop(ReasonRejected, errRejected)
-		r.report(r.close())
+		hangUp(inner)
+		r.report(r.fault())
 		wasDropped = true
 	}
 	panics = false
@@ -244,10 +258,16 @@ func (ln *Listener) begin(r headerReader) (a accepted, wasDropped bool) {
 		c.open(&r)
 		return a, false
 	case ended:
-		r.closeProbe()
+		if r.action == Ignore { // the client may wait for what the server says
+			c.open(&r)
+			return accepted{conn: c, outcome: probed}, false
+		}
+		hangUp(c.inner)
+		r.probe()
 		return accepted{}, true
 	case dropped:
-		r.report(r.close())
+		hangUp(c.inner)
+		r.report(r.fault())
 		return accepted{}, true
 	}
 	if r.action == Ignore {
@@ -272,14 +292,13 @@ func (ln *Listener) Close() error {
 
 // shut ends the Listener's work; err is what Accept returns from now on.
 func (ln *Listener) shut(err error) {
-	var closes []net.Conn
 	ln.mu.Lock()
 	if ln.closed == nil {
 		ln.closed = err
 	}
 	for _, q := range ln.queues() {
 		for q.first != nil {
-			closes = append(closes, ln.expel(q.first, ReasonClosed))
+			ln.expel(q.first, ReasonClosed)
 		}
 	}
 	ready := ln.ready
@@ -289,9 +308,6 @@ func (ln *Listener) shut(err error) {
 	}
 	ln.news.Broadcast()
 	ln.mu.Unlock()
-	for _, conn := range closes {
-		conn.Close()
-	}
 	for _, a := range ready {
 		ln.discard(a)
 	}

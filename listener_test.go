@@ -709,6 +709,9 @@ func TestPanicInAccept(t *testing.T) {
 		"Validate": {Policy: Always(Require), Validate: func(Peer, *Header) error { panic("Validate") }},
 		"OnDrop":   {Policy: Always(Reject), OnDrop: func(Peer, *DropError) { panic("OnDrop") }},
 	} {
+		if testenv.Portable && name == "Validate" {
+			continue // no header is there in Accept
+		}
 		ln := listen(t, cfg)
 		clients := []net.Conn{dial(t, ln, testLineV1), dial(t, ln, testLineV1)}
 		// Another caller of Accept waits meanwhile, and must not for ever.

@@ -24,7 +24,8 @@ type pending struct {
 	begun       bool      // a byte has come
 	held        bool      // its header is LOCAL, valid and all that has come
 	interrupted Reason    // why its Read was made to return: the connection is served anyway
-	closed      Reason    // why it was closed
+	closed      Reason    // why its time was over
+	hungUp      bool      // it is closed already
 }
 
 var pendings sync.Pool
@@ -45,40 +46,37 @@ func (p *pending) release() {
 	pendings.Put(p)
 }
 
-// enqueue makes a connection wait for its header, or for what follows a LOCAL one, and the one
-// that has waited longest give way if there are too many.
+// enqueue makes a connection wait for its header, or for what follows a LOCAL one.
 func (ln *Listener) enqueue(c *Conn, r headerReader, hold bool) {
 	p := newPending(ln, c, r)
 	p.begun = len(r.buf.bytes()) > 0
 	p.held = hold
-	var closes net.Conn
 	ln.mu.Lock()
-	switch n := ln.waiting.n + ln.held.n; {
-	case ln.closed != nil:
-		closes = ln.expel(p, ReasonClosed)
-	case n < ln.cfg.maxPending():
-	case ln.held.n > 0:
-		closes = ln.expel(ln.held.first, ReasonEvicted)
-	default:
-		closes = ln.expel(ln.waiting.first, ReasonEvicted)
-	}
-	if p.closed == 0 {
+	defer ln.mu.Unlock()
+	if ln.closed != nil {
+		ln.expel(p, ReasonClosed)
+	} else {
 		ln.await(p)
 	}
 	go p.run()
-	ln.mu.Unlock()
-	if closes != nil {
-		closes.Close()
-	}
 }
 
-// await puts p at the end of the queue in which it waits. It needs mu.
+// await puts p at the end of the queue in which it waits. If too many wait, one that is held, or
+// else the one that has waited longest, gives way. It needs mu.
 func (ln *Listener) await(p *pending) {
-	q, limit := &ln.waiting, ln.cfg.headerTimeout()
-	if p.held {
-		q, limit = &ln.held, probeHold
+	p.leave()
+	switch n := ln.waiting.n + ln.held.n; {
+	case n < ln.cfg.maxPending():
+	case ln.held.n > 0:
+		ln.expel(ln.held.first, ReasonEvicted)
+	default:
+		ln.expel(ln.waiting.first, ReasonEvicted)
 	}
-	ln.put(p, q, limit)
+	if p.held {
+		ln.put(p, &ln.held, probeHold)
+	} else {
+		ln.put(p, &ln.waiting, ln.cfg.headerTimeout())
+	}
 }
 
 // put moves p to the end of a queue. It needs mu.
@@ -92,25 +90,27 @@ func (ln *Listener) put(p *pending, q *queue, limit time.Duration) {
 	ln.setTimer()
 }
 
-// expel takes p out of its queue and makes its goroutine give up. If that takes closing the
-// connection it is returned, for the caller to close once mu is released: a Close unblocks every
-// Read and Write, whatever the connection's deadlines do. A silent peer that needs no header, and
-// one whose LOCAL header is good, are only interrupted, since they are to be served; when that
-// doesn't help within a grace they are closed too. It needs mu.
-func (ln *Listener) expel(p *pending, why Reason) (closes net.Conn) {
+// expel takes p out of its queue and makes its goroutine give up, whatever the connection's
+// deadlines do. A silent peer that needs no header, and one whose LOCAL header is good, are to be
+// served: they are only interrupted, and closed when that doesn't help within a grace, or when
+// more than MaxPending have been interrupted. It needs mu.
+func (ln *Listener) expel(p *pending, why Reason) {
 	silent := p.action == Optional && !p.begun
 	if (silent || p.held) && why != ReasonClosed && p.interrupted == 0 &&
 		p.conn.inner.SetReadDeadline(aLongTimeAgo) == nil {
 		p.interrupted = why
+		if ln.interrupted.n >= ln.cfg.maxPending() {
+			ln.expel(ln.interrupted.first, why)
+		}
 		ln.put(p, &ln.interrupted, interruptGrace)
-		return nil
+		return
 	}
 	p.leave()
 	p.closed = why
-	if p.interrupted != 0 {
+	if p.interrupted != 0 && why != ReasonClosed {
 		p.closed = p.interrupted
 	}
-	return innermost(p.conn.inner)
+	p.hungUp = endRead(p.conn.inner)
 }
 
 // setTimer makes sure that expelDue is called when the first connection's time is over. It needs
@@ -135,24 +135,16 @@ func (ln *Listener) setTimer() {
 
 // expelDue is what the timer does.
 func (ln *Listener) expelDue() {
-	var closes []net.Conn
 	ln.mu.Lock()
+	defer ln.mu.Unlock()
 	ln.due = time.Time{}
 	now := time.Now()
 	for _, q := range ln.queues() {
 		for q.first != nil && !q.first.limit.IsZero() && !now.Before(q.first.limit) {
-			if conn := ln.expel(q.first, ReasonTimeout); conn != nil {
-				closes = append(closes, conn)
-			}
+			ln.expel(q.first, ReasonTimeout)
 		}
 	}
-	if ln.closed == nil {
-		ln.setTimer()
-	}
-	ln.mu.Unlock()
-	for _, conn := range closes {
-		conn.Close()
-	}
+	ln.setTimer()
 }
 
 func (ln *Listener) queues() [3]*queue {
@@ -194,14 +186,18 @@ func (p *pending) look(readErr error) verdict {
 // connection is out of the Listener's hands.
 func (p *pending) settle(v verdict, readErr error) (done bool) {
 	v, done = p.claim(v, readErr)
-	switch {
-	case !done || v == served:
-	case v == ended:
-		p.closeProbe()
-	default:
-		p.report(p.close())
+	if !done || v == served {
+		return done
 	}
-	return done
+	if !p.hungUp {
+		closeChain(p.conn.inner)
+	}
+	if v == ended {
+		p.probe()
+	} else {
+		p.report(p.fault())
+	}
+	return true
 }
 
 // claim decides, while the queues stand still, whose the connection is: it stays pending, is
@@ -244,10 +240,10 @@ func (p *pending) claim(v verdict, readErr error) (_ verdict, done bool) {
 }
 
 // holds reports whether a connection that is served with h is held first: its header is LOCAL and
-// nothing has followed yet.
+// nothing has followed yet. One without deadlines can't be.
 func holds(r *headerReader, h *Header) bool {
 	return h.Version == V2 && h.Command == Local && r.action != Ignore &&
-		len(r.buf.bytes()) == r.size
+		len(r.buf.bytes()) == r.size && r.peer.Conn.SetReadDeadline(time.Time{}) == nil
 }
 
 func (p *pending) dropClosed() verdict {

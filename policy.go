@@ -70,7 +70,8 @@ const (
 
 	// Optional takes a header if the first bytes are one and serves the connection as it is if
 	// they aren't, or if nothing comes for Config.HeaderTimeout. A header that comes after that
-	// closes the connection. Whoever may connect may then claim any address, which is why the
+	// closes the connection. (With TLS inside, a client that hasn't shaken hands by then is lost:
+	// crypto/tls can't go on.) Whoever may connect may then claim any address, which is why the
 	// spec forbids guessing (section 2): use it during a migration only, for peers that you
 	// trust anyway.
 	Optional

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -146,7 +147,7 @@ func (r *headerReader) dropTooLarge(size int) verdict {
 }
 
 // confirm makes h, by which step has decided to serve the connection, independent of the buffer
-// and asks Validate. What that changes in h has no effect.
+// and asks Validate, which gets a Header of its own.
 func (r *headerReader) confirm(h *Header) verdict {
 	if h.Version == 0 || r.action == Ignore {
 		return served
@@ -155,10 +156,8 @@ func (r *headerReader) confirm(h *Header) verdict {
 	if r.cfg.Validate == nil {
 		return served
 	}
-	own := *h
-	err := r.cfg.Validate(r.peer, h)
-	*h = own
-	if err != nil {
+	shown := *h
+	if err := r.cfg.Validate(r.peer, &shown); err != nil {
 		*h = Header{}
 		return r.drop(ReasonInvalid, err)
 	}
@@ -180,9 +179,9 @@ func (r *headerReader) outcome(h *Header) outcome {
 	return servedV2
 }
 
-// close ends a connection that is dropped and returns what OnDrop is to be told with report.
-func (r *headerReader) close() *DropError {
-	closeChain(r.peer.Conn)
+// fault is what OnDrop is to be told, with report, of a connection that is dropped. It gives the
+// buffer back.
+func (r *headerReader) fault() *DropError {
 	e := &DropError{Reason: r.reason, Err: r.err}
 	if r.buf == nil {
 		return e
@@ -207,39 +206,62 @@ func (r *headerReader) report(e *DropError) {
 	}
 }
 
-// closeProbe ends a connection whose peer has ended it.
-func (r *headerReader) closeProbe() {
-	closeChain(r.peer.Conn)
+// probe counts a connection whose peer has ended it, and gives the buffer back.
+func (r *headerReader) probe() {
 	r.buf.release()
 	r.buf = nil
 	r.stats.count(probed)
 }
 
-// closeChain closes a connection from the innermost of its NetConn chain outwards: a Close further
-// out may wait for a Write that only the end of the inner one unblocks, as that of a *tls.Conn.
-func closeChain(conn net.Conn) {
-	if outer, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		if inner := outer.NetConn(); inner != nil {
-			closeChain(inner)
-		}
-	}
-	conn.Close()
-}
-
-// innermost is the last connection of conn's NetConn chain. To close it ends all that waits on
-// conn, and doesn't wait itself.
-func innermost(conn net.Conn) net.Conn {
-	for {
-		outer, ok := conn.(interface{ NetConn() net.Conn })
+// netConns returns conn and the connections of its NetConn chain, outermost first, as far as
+// anybody stacks them.
+func netConns(conn net.Conn) []net.Conn {
+	const most = 32
+	conns := append(make([]net.Conn, 0, 4), conn)
+	for len(conns) < most {
+		outer, ok := conns[len(conns)-1].(interface{ NetConn() net.Conn })
 		if !ok {
-			return conn
+			break
 		}
 		inner := outer.NetConn()
 		if inner == nil {
-			return conn
+			break
 		}
-		conn = inner
+		conns = append(conns, inner)
 	}
+	return conns
+}
+
+// closeChain closes a connection from the innermost of its NetConn chain outwards: a Close further
+// out may wait for a Write that only the end of the inner one unblocks, as that of a *tls.Conn.
+func closeChain(conn net.Conn) {
+	for _, c := range slices.Backward(netConns(conn)) {
+		c.Close()
+	}
+}
+
+// hangUp closes conn without waiting for a Close that takes its time, as only those of other
+// packages do.
+func hangUp(conn net.Conn) {
+	switch conn.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		conn.Close()
+	default:
+		go closeChain(conn)
+	}
+}
+
+// endRead makes whoever reads from conn return, without waiting itself. Package net's own sockets
+// heed a deadline; of any other connection only Close is relied on, and that may take its time. It
+// reports whether it closes conn.
+func endRead(conn net.Conn) (closes bool) {
+	switch conn.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		conn.SetReadDeadline(aLongTimeAgo)
+		return false
+	}
+	go closeChain(conn)
+	return true
 }
 
 // isEnd reports whether a read failed because the peer has ended the connection, be it by a

@@ -1,0 +1,704 @@
+package proxyproto
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Config.Validate: "h is the connection's own: keep it if you like". (Needs -race.)
+func TestAttackOwnerValidateKeepsHeader(t *testing.T) {
+	kept := make(chan *Header, 1)
+	ln := listen(t, &Config{Policy: Always(Require), Validate: func(_ Peer, h *Header) error {
+		kept <- h
+		time.Sleep(10 * time.Millisecond) // whoever gets it reads it now
+		return nil
+	}})
+	read := make(chan bool)
+	go func() {
+		h := <-kept
+		assert.Equal(t, testSource, h.Source.String())
+		close(read)
+	}()
+	dial(t, ln, testLineV1)
+	accept(t, ln)
+	<-read
+}
+
+// The same: what was kept stays, also if the connection is dropped afterwards.
+func TestAttackOwnerValidateKeepsHeaderOfEvicted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var kept *Header
+		a := acceptAll(t, &Config{Policy: Always(Require), Validate: func(_ Peer, h *Header) error {
+			kept = h
+			time.Sleep(6 * time.Second)
+			return nil
+		}})
+		defer a.Close()
+		io.WriteString(a.inner.dial(), testLineV1)
+		assert.Equal(t, ReasonTimeout, a.drops.next(t).Reason)
+		assert.Equal(t, testSource, kept.Source.String())
+	})
+}
+
+// Conn.ReadHeader: "returns nil when the connection's addresses are what they stay: ... or it does
+// without one"; after an error other than ctx's and the deadline's "the connection is closed".
+func TestAttackOwnerReadHeaderOfHalfClosed(t *testing.T) {
+	client, server := tcpPair(t)
+	c, err := NewConn(server, &Config{Policy: Always(Optional)})
+	require.NoError(t, err)
+	require.NoError(t, client.CloseWrite())
+	assert.NoError(t, c.ReadHeader(t.Context())) // is io.EOF, and the connection isn't closed
+	_, err = io.WriteString(c, "bye")
+	assert.NoError(t, err)
+}
+
+// slowTimeout is a connection whose Read takes a moment to notice that its deadline has passed.
+type slowTimeout struct{ net.Conn }
+
+func (c slowTimeout) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		time.Sleep(time.Millisecond)
+	}
+	return n, err
+}
+
+// Conn: "Read and WriteTo wait for the first byte as long as the read deadline allows": there is
+// none, but a ReadHeader beside it whose context ends as the hand-over comes.
+func TestAttackOwnerSpuriousTimeoutOfReadAtHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		defer client.Close()
+		c, err := NewConn(slowTimeout{server}, &Config{Policy: Always(Optional)})
+		require.NoError(t, err)
+		read := make(chan error, 1)
+		go func() {
+			_, err := c.Read(make([]byte, 1))
+			read <- err
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second+time.Microsecond)
+		defer cancel()
+		c.ReadHeader(ctx)
+		time.Sleep(time.Second)
+		go io.WriteString(client, "x")
+		assert.NoError(t, <-read)
+	})
+}
+
+// The same on sockets, with nothing that is slow: ctx has the same limit as HeaderTimeout.
+func TestAttackOwnerSpuriousTimeoutOfReadStress(t *testing.T) {
+	const conns = 400
+	var failed atomic.Int64
+	var wg sync.WaitGroup
+	for range conns {
+		client, server := tcpPair(t)
+		c, err := NewConn(server, &Config{Policy: Always(Optional), HeaderTimeout: 50 * time.Millisecond})
+		require.NoError(t, err)
+		wg.Go(func() {
+			defer c.Close()
+			_, err := c.Read(make([]byte, 1))
+			if err != nil {
+				failed.Add(1)
+			}
+		})
+		wg.Go(func() {
+			time.Sleep(time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			c.ReadHeader(ctx)
+			time.Sleep(50 * time.Millisecond)
+			io.WriteString(client, "x")
+		})
+	}
+	wg.Wait()
+	assert.Zero(t, failed.Load(), "of %d Reads without a deadline timed out", conns)
+}
+
+// Conn.ReadHeader: "After an error of ctx or of the read deadline it can be called again, and
+// nothing is lost". The context ends as ReadHeader returns for another reason.
+func TestAttackOwnerCanceledStaysBehindStress(t *testing.T) {
+	const rounds = 20000
+	failed := 0
+	for range rounds {
+		client, server := net.Pipe()
+		c, err := NewConn(server, &Config{Policy: Always(Require)})
+		require.NoError(t, err)
+		c.SetReadDeadline(aLongTimeAgo)
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan bool)
+		go func() { cancel(); close(done) }()
+		c.ReadHeader(ctx)
+		<-done
+		runtime.Gosched()
+		g := c.gate.Load()
+		for range 3 {
+			runtime.Gosched()
+		}
+		g.mu.Lock()
+		if g.canceled {
+			failed++
+		}
+		g.mu.Unlock()
+		client.Close()
+		server.Close()
+	}
+	assert.Zero(t, failed, "of %d", rounds)
+}
+
+// Require: "serves the connection if it begins with a valid header". A LOCAL one is dropped as a
+// timeout if the connection knows no deadlines (as those of x/crypto/ssh), or ignores them.
+func TestAttackOwnerLocalWithoutDeadlinesIsDropped(t *testing.T) {
+	for _, noDeadlines := range []error{errors.New("no deadlines")} {
+		t.Run("", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := acceptAll(t, &Config{Policy: Always(Require)})
+				defer a.Close()
+				client, server := net.Pipe()
+				a.inner.conns <- undead{server, noDeadlines}
+				io.WriteString(client, localV2)
+				time.Sleep(3 * time.Second)
+				select {
+				case c := <-a.conns:
+					assert.Equal(t, Local, c.(*Conn).Header().Command)
+				case drop := <-a.drops.c:
+					assert.NoError(t, drop)
+				}
+			})
+		})
+	}
+}
+
+// timeoutWithBytes is a connection whose Read can return bytes with the error of the deadline.
+type timeoutWithBytes struct {
+	net.Conn
+	bytes string
+}
+
+func (c *timeoutWithBytes) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		n = copy(p, c.bytes)
+		c.bytes = c.bytes[n:]
+	}
+	return n, err
+}
+
+// Conn: "Bytes that may begin a header are held back from Read ... until they are decided: a
+// header ... closes the connection with ReasonLate under Optional".
+func TestAttackOwnerBytesWithATimeoutAreServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := acceptAll(t, &Config{Policy: Always(Optional)})
+		defer a.Close()
+		client, server := net.Pipe()
+		defer client.Close()
+		a.inner.conns <- &timeoutWithBytes{server, testLineV1[:10]}
+		time.AfterFunc(6*time.Second, func() { io.WriteString(client, testLineV1[10:]+"payload") })
+		c := <-a.conns
+		assertTestClient(t, c) // it had begun in time
+		assert.Equal(t, "payload", readString(t, c, 7))
+	})
+}
+
+// itself is a connection whose NetConn returns itself. To keep the test alive it gives up after a
+// thousand calls.
+type itself struct {
+	net.Conn
+	calls *atomic.Int64
+}
+
+func (c itself) NetConn() net.Conn {
+	if c.calls.Add(1) > 1000 {
+		return nil
+	}
+	return c
+}
+
+// Config: "no peer delays another" (package doc): innermost never ends, with the Listener's mu held;
+// closeChain overflows the stack, which can't be recovered; FromConn never ends.
+func TestAttackOwnerNetConnReturnsItself(t *testing.T) {
+	t.Run("timeout", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a := acceptAll(t, &Config{Policy: Always(Require)})
+			defer a.Close()
+			client, server := net.Pipe()
+			defer client.Close()
+			c := itself{server, new(atomic.Int64)}
+			a.inner.conns <- c
+			time.Sleep(6 * time.Second)
+			assert.Less(t, c.calls.Load(), int64(1000))
+		})
+	})
+	t.Run("reject", func(t *testing.T) {
+		client, server := net.Pipe()
+		defer client.Close()
+		c := itself{server, new(atomic.Int64)}
+		NewConn(c, &Config{Policy: Always(Reject)})
+		assert.Less(t, c.calls.Load(), int64(1000))
+	})
+	t.Run("FromConn", func(t *testing.T) {
+		c := itself{nil, new(atomic.Int64)}
+		FromConn(c)
+		assert.Less(t, c.calls.Load(), int64(1000))
+	})
+}
+
+// Listener.Accept: "When nobody calls Accept nothing is accepted from the inner listener, but for one
+// connection that was waited for already".
+func TestAttackOwnerDroppedConnectionsAreAcceptedForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := newPipeListener()
+		var reject atomic.Bool
+		ln, err := NewListener(inner, &Config{Policy: func(Peer) Action {
+			if reject.Load() {
+				return Reject
+			}
+			return Require
+		}})
+		require.NoError(t, err)
+		defer ln.Close()
+		go func() { io.WriteString(inner.dial(), testLineV1) }()
+		_, err = ln.Accept()
+		require.NoError(t, err)
+		reject.Store(true)
+		go func() {
+			for range 100 {
+				client, server := net.Pipe()
+				client.Close()
+				select {
+				case inner.conns <- server:
+				case <-inner.closed:
+				}
+			}
+		}()
+		synctest.Wait()
+		assert.LessOrEqual(t, ln.Stats().Accepted, uint64(2), "nobody calls Accept")
+	})
+}
+
+// Ignore: "serves the connection at once". One whose client has ended its side before Accept looks
+// isn't; one whose client does so a moment later is.
+func TestAttackOwnerIgnoreClosesHalfClosed(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		ln := listen(t, &Config{Policy: Always(Ignore)})
+		served := make(chan bool, 2)
+		accepted := make(chan bool)
+		serve := func() {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			served <- true
+			<-accepted
+			io.ReadAll(c)
+			io.WriteString(c, "bye")
+			c.Close()
+		}
+		client := dial(t, ln, "")
+		if early {
+			require.NoError(t, client.CloseWrite())
+			time.Sleep(10 * time.Millisecond)
+			go serve()
+		} else {
+			go serve()
+			<-served
+			require.NoError(t, client.CloseWrite())
+		}
+		close(accepted)
+		b, err := io.ReadAll(client)
+		assert.NoError(t, err)
+		assert.Equal(t, "bye", string(b), "early: %v, %+v", early, ln.Stats())
+	}
+}
+
+// A peer that is gone is an error and no panic: the socket of net.FileConn (inetd, socket
+// activation) has no RemoteAddr if the peer had reset the connection before.
+func TestAttackOwnerResetFileConnPanics(t *testing.T) {
+	client, server := tcpPair(t)
+	file, err := server.File()
+	require.NoError(t, err)
+	defer file.Close()
+	reset(t, client)
+	time.Sleep(10 * time.Millisecond)
+	inner, err := net.FileConn(file)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer inner.Close()
+	c, err := NewConn(inner, &Config{Policy: Always(Require)})
+	require.NoError(t, err)
+	t.Log(inner.RemoteAddr())
+	assert.NotPanics(t, func() { t.Log(c.ReadHeader(t.Context())) })
+}
+
+// shortWriter takes a byte, once it is let.
+type shortWriter struct{ entered, leave chan bool }
+
+func (w shortWriter) Write(p []byte) (int, error) {
+	close(w.entered)
+	<-w.leave
+	return 1, io.ErrClosedPipe
+}
+
+// Conn.Close: after it a Read returns an error. Here it returns data.
+func TestAttackOwnerReadAfterClose(t *testing.T) {
+	ln := listen(t, &Config{Policy: Always(Require)})
+	dial(t, ln, testLineV1+"payload")
+	c := accept(t, ln)
+	w := shortWriter{make(chan bool), make(chan bool)}
+	done := make(chan bool)
+	go func() { io.Copy(w, c); close(done) }()
+	<-w.entered
+	require.NoError(t, c.Close())
+	close(w.leave)
+	<-done
+	n, err := c.Read(make([]byte, 10))
+	assert.Error(t, err, "%d bytes", n)
+}
+
+// The same for a lazy one that is closed while Validate looks at its header.
+func TestAttackOwnerReadAfterCloseOfLazy(t *testing.T) {
+	client, server := tcpPair(t)
+	entered, leave := make(chan bool), make(chan bool)
+	c, err := NewConn(server, &Config{Policy: Always(Require), Validate: func(Peer, *Header) error {
+		close(entered)
+		<-leave
+		return nil
+	}})
+	require.NoError(t, err)
+	io.WriteString(client, testLineV1+"payload")
+	done := make(chan bool)
+	go func() { c.ReadHeader(t.Context()); close(done) }()
+	<-entered
+	require.NoError(t, c.Close())
+	close(leave)
+	<-done
+	n, err := c.Read(make([]byte, 10))
+	assert.Error(t, err, "%d bytes", n)
+}
+
+// pumped is a connection that reads ahead: its Read ends with its own Close, not with that of the
+// connection which its NetConn returns.
+type pumped struct {
+	net.Conn
+	closed chan bool
+	once   *sync.Once
+}
+
+func (c pumped) Read([]byte) (int, error) { <-c.closed; return 0, net.ErrClosed }
+func (c pumped) NetConn() net.Conn        { return c.Conn }
+func (c pumped) Close() error             { c.once.Do(func() { close(c.closed) }); return c.Conn.Close() }
+
+// Config.MaxPending and HeaderTimeout end the wait; Listener.Close: "The goroutines of these
+// connections end without waiting for their peers."
+func TestAttackOwnerOnlyTheInnermostIsClosed(t *testing.T) {
+	for _, end := range []string{"timeout", "Close", "ReadHeader"} {
+		t.Run(end, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client, server := net.Pipe()
+				defer client.Close()
+				c := pumped{server, make(chan bool), new(sync.Once)}
+				defer c.Close()
+				if end == "ReadHeader" {
+					conn, err := NewConn(c, &Config{Policy: Always(Require)})
+					require.NoError(t, err)
+					done := make(chan error, 1)
+					go func() { done <- conn.ReadHeader(t.Context()) }()
+					time.Sleep(time.Minute)
+					select {
+					case err := <-done:
+						assert.Error(t, err)
+					default:
+						assert.Fail(t, "ReadHeader waits after HeaderTimeout")
+					}
+					return
+				}
+				a := acceptAll(t, &Config{Policy: Always(Require)})
+				a.inner.conns <- c
+				if end == "Close" {
+					synctest.Wait()
+					a.Close()
+				}
+				time.Sleep(time.Minute)
+				a.Close()
+				synctest.Wait()
+				assert.Equal(t, uint64(1), a.Stats().TotalDropped(), "%s: %+v", end, a.Stats())
+			})
+		})
+	}
+}
+
+// slowClose is a connection whose Close takes its time.
+type slowClose struct {
+	net.Conn
+	leave chan bool
+}
+
+func (c slowClose) Close() error { <-c.leave; return c.Conn.Close() }
+
+// Listener.Close: "Every Accept that waits returns": the inner listener is closed last, after
+// connections whose Close may block.
+func TestAttackOwnerCloseOfAConnectionKeepsTheInnerListenerOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := newPipeListener()
+		ln, err := NewListener(inner, &Config{Policy: Always(Require)})
+		require.NoError(t, err)
+		leave := make(chan bool)
+		go ln.Accept()
+		client, server := net.Pipe()
+		inner.conns <- slowClose{server, leave}
+		synctest.Wait()
+		go ln.Close()
+		synctest.Wait()
+		select {
+		case <-inner.closed:
+		default:
+			assert.Fail(t, "the inner listener isn't closed")
+		}
+		close(leave)
+		client.Close()
+	})
+}
+
+// "no peer delays another": a rejected connection whose Close is slow stops Accept, and one whose
+// time is over delays the end of the others' time.
+func TestAttackOwnerSlowCloseDelaysOthers(t *testing.T) {
+	t.Run("reject", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var first atomic.Bool
+			a := acceptAll(t, &Config{Policy: func(Peer) Action {
+				if first.CompareAndSwap(false, true) {
+					return Reject
+				}
+				return Require
+			}})
+			leave := make(chan bool)
+			time.AfterFunc(time.Minute, func() { close(leave) })
+			client, server := net.Pipe()
+			defer client.Close()
+			a.inner.conns <- slowClose{server, leave}
+			start := time.Now()
+			io.WriteString(a.inner.dial(), testLineV1)
+			<-a.conns
+			assert.Less(t, time.Since(start), time.Second)
+			a.Close()
+			time.Sleep(time.Minute) // until the first one is closed
+		})
+	})
+	t.Run("timeout", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a := acceptAll(t, &Config{Policy: Always(Require)})
+			leave := make(chan bool)
+			time.AfterFunc(time.Minute, func() { close(leave) })
+			client, server := net.Pipe()
+			defer client.Close()
+			a.inner.conns <- slowClose{server, leave}
+			a.inner.dial()
+			time.Sleep(10 * time.Second)
+			assert.Len(t, a.drops.c, 1)
+			time.Sleep(time.Minute)
+			a.Close()
+		})
+	})
+}
+
+// Config.OnDrop: "connections that you close yourself are only counted", as ReasonClosed.
+func TestAttackOwnerOnDropIsToldOfClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := acceptAll(t, &Config{Policy: Always(Optional)})
+		client, server := net.Pipe()
+		defer client.Close()
+		a.inner.conns <- slowTimeout{server}
+		time.Sleep(5*time.Second + time.Microsecond) // the Read is about to end
+		a.Close()
+		time.Sleep(time.Second)
+		a.drops.empty(t)
+		assert.Equal(t, map[Reason]uint64{ReasonClosed: 1}, a.Stats().Dropped)
+	})
+}
+
+// Config.MaxPending: "is how many accepted connections may wait for their headers at once". Under
+// Optional those that are stuck in TLS wait for another second each, however many.
+func TestAttackOwnerMaxPendingExceededByStuckHandshakes(t *testing.T) {
+	certificate, _ := testCertificate(t)
+	config := &tls.Config{Certificates: []tls.Certificate{certificate}}
+	synctest.Test(t, func(t *testing.T) {
+		hello := clientHello(t)
+		inner := newPipeListener()
+		ln, err := NewListener(tls.NewListener(inner, config), &Config{Policy: Always(Optional), MaxPending: 5})
+		require.NoError(t, err)
+		defer ln.Close()
+		go func() {
+			for {
+				if _, err := ln.Accept(); err != nil {
+					return
+				}
+			}
+		}()
+		for range 200 {
+			go inner.dial().Write(hello)
+			synctest.Wait()
+		}
+		s := ln.Stats()
+		open := s.Accepted - s.TotalDropped() - s.Bare
+		assert.LessOrEqual(t, open, uint64(2*5), "%+v", s)
+	})
+}
+
+// Conn.ReadHeader: "not longer than ctx and the read deadline allow".
+func TestAttackOwnerReadHeaderOutlivesContext(t *testing.T) {
+	certificate, _ := testCertificate(t)
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		hello := clientHello(t)
+		go client.Write(hello)
+		inner := tls.Server(server, &tls.Config{Certificates: []tls.Certificate{certificate}})
+		c, err := NewConn(inner, &Config{Policy: Always(Require), HeaderTimeout: time.Hour})
+		require.NoError(t, err)
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		c.ReadHeader(ctx)
+		assert.LessOrEqual(t, time.Since(start), 10*time.Second)
+	})
+}
+
+// Accept goes on after a Policy that ends its goroutine (t.FailNow in a test's Policy).
+func TestAttackOwnerGoexitInPolicyStopsAccept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var exit atomic.Bool
+		a := acceptAll(t, &Config{Policy: func(Peer) Action {
+			if exit.CompareAndSwap(true, false) {
+				runtime.Goexit()
+			}
+			return Require
+		}})
+		defer a.Close()
+		a.inner.dial() // one waits
+		synctest.Wait()
+		exit.Store(true)
+		a.inner.dial()
+		synctest.Wait()
+		client, server := net.Pipe()
+		select {
+		case a.inner.conns <- server:
+			io.WriteString(client, testLineV1)
+			<-a.conns
+		case <-time.After(time.Minute):
+			assert.Fail(t, "nobody accepts any more")
+		}
+	})
+}
+
+// Config.MaxPending: "how many accepted connections may wait for their headers at once". One that
+// was told to give way comes back as another one more.
+func TestAttackOwnerMaxPendingExceededByThoseThatComeBack(t *testing.T) {
+	for _, wire := range []string{localV2, "PROXY "} {
+		t.Run("", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := acceptAll(t, &Config{Policy: Always(Optional), MaxPending: 5})
+				defer a.Close()
+				dial := func() net.Conn {
+					client, server := net.Pipe()
+					a.inner.conns <- undead{server, nil} // it takes its time to notice the deadline
+					synctest.Wait()
+					return client
+				}
+				var clients []net.Conn
+				for range 5 {
+					clients = append(clients, dial())
+				}
+				if wire != localV2 {
+					time.Sleep(5 * time.Second) // they are silent for too long
+				}
+				for range 5 {
+					dial()
+				}
+				for _, client := range clients {
+					io.WriteString(client, wire)
+				}
+				synctest.Wait()
+				assert.LessOrEqual(t, a.Stats().Pending, 5)
+			})
+		})
+	}
+}
+
+// Config.HeaderTimeout: "how long a peer may take to send its header ... from the call of
+// Conn.ReadHeader": here one has 0.2 s, since another, that has ended, was called before.
+func TestAttackOwnerOverlappingReadHeadersShareALimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, c := newPipeConn(t, &Config{Policy: Always(Require)})
+		first, cancel := context.WithTimeout(t.Context(), 4900*time.Millisecond)
+		defer cancel()
+		go c.ReadHeader(first)
+		time.Sleep(4800 * time.Millisecond)
+		time.AfterFunc(time.Second, func() { io.WriteString(client, testLineV1) })
+		assert.NoError(t, c.ReadHeader(t.Context()))
+		time.Sleep(time.Second)
+	})
+}
+
+// closeCounter is a connection that counts its Close, as for a gauge of open connections.
+type closeCounter struct {
+	net.Conn
+	closes *atomic.Int64
+}
+
+func (c closeCounter) Close() error { c.closes.Add(1); return c.Conn.Close() }
+
+// io.Closer: "The behavior of Close after the first call is undefined." Connections that the
+// Listener drops are nobody else's, and are closed twice.
+func TestAttackOwnerDroppedConnectionsAreClosedTwice(t *testing.T) {
+	for _, how := range []string{"timeout", "eviction", "Close", "ready and Close"} {
+		t.Run(how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := &Config{Policy: Always(Require), MaxPending: 1}
+				if how == "ready and Close" {
+					cfg.Policy, cfg.HeaderTimeout = Always(Optional), time.Second
+				}
+				inner := newPipeListener()
+				ln, err := NewListener(inner, cfg)
+				require.NoError(t, err)
+				defer ln.Close()
+				go ln.Accept()
+				c := closeCounter{closes: new(atomic.Int64)}
+				client, server := net.Pipe()
+				defer client.Close()
+				c.Conn = server
+				switch how {
+				case "timeout":
+					inner.conns <- c
+					time.Sleep(6 * time.Second)
+				case "eviction":
+					inner.conns <- c
+					inner.dial()
+				case "Close":
+					inner.conns <- c
+					synctest.Wait()
+					ln.Close()
+				case "ready and Close":
+					inner.dial() // gives way and is served
+					inner.conns <- c
+					time.Sleep(2 * time.Second)
+					ln.Close()
+				}
+				synctest.Wait()
+				assert.Equal(t, int64(1), c.closes.Load())
+			})
+		})
+	}
+}
