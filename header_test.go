@@ -15,8 +15,8 @@ import (
 	"github.com/seed2e8fe8ee/proxyproto/internal/wiretest"
 )
 
-// ipHeader is the header of a connection over IP, and unixHeader of one between Unix sockets.
-func ipHeader(v Version, p Protocol, source, destination string) Header {
+// inetHeader is the header of a connection over IP, and unixHeader of one between Unix sockets.
+func inetHeader(v Version, p Protocol, source, destination string) Header {
 	return Header{
 		Version: v, Command: Proxy, Protocol: p,
 		Source: netip.MustParseAddrPort(source), Destination: netip.MustParseAddrPort(destination),
@@ -28,8 +28,8 @@ func unixHeader(p Protocol, block string) Header {
 }
 
 func TestAppendToRefuses(t *testing.T) {
-	tcp4 := ipHeader(V2, TCP4, "192.168.0.1:1", "192.168.0.11:2")
-	tcp6 := ipHeader(V2, TCP6, "[2001:db8::1]:1", "[2001:db8::b]:2")
+	tcp4 := inetHeader(V2, TCP4, "192.168.0.1:1", "192.168.0.11:2")
+	tcp6 := inetHeader(V2, TCP6, "[2001:db8::1]:1", "[2001:db8::b]:2")
 	unix := unixHeader(UnixStream, wiretest.Unix("/run/client", "/run/server"))
 	local := Header{Version: V2, Command: Local}
 	unspec := Header{Version: V2, Command: Proxy}
@@ -171,7 +171,7 @@ func TestWriteTo(t *testing.T) {
 		assert.Equal(t, want, w.got)
 	})
 
-	h := ipHeader(V2, TCP4, "192.168.0.1:56324", "192.168.0.11:443")
+	h := inetHeader(V2, TCP4, "192.168.0.1:56324", "192.168.0.11:443")
 	failed := errors.New("the writer's own")
 	for _, c := range []struct {
 		w    shortWriter
@@ -203,17 +203,17 @@ func TestAddrs(t *testing.T) {
 		h                   Header
 		source, destination net.Addr
 	}{
-		{ipHeader(V1, TCP4, "1.2.3.4:5", "6.7.8.9:10"), tcp("1.2.3.4:5"), tcp("6.7.8.9:10")},
-		{ipHeader(V1, TCP6, "[::1]:5", "[2001::2]:10"), tcp("[::1]:5"), tcp("[2001::2]:10")},
+		{inetHeader(V1, TCP4, "1.2.3.4:5", "6.7.8.9:10"), tcp("1.2.3.4:5"), tcp("6.7.8.9:10")},
+		{inetHeader(V1, TCP6, "[::1]:5", "[2001::2]:10"), tcp("[::1]:5"), tcp("[2001::2]:10")},
 		{
-			ipHeader(V1, TCP6, "[::ffff:1.2.3.4]:5", "[::ffff:6.7.8.9]:10"),
+			inetHeader(V1, TCP6, "[::ffff:1.2.3.4]:5", "[::ffff:6.7.8.9]:10"),
 			tcp("1.2.3.4:5"), tcp("6.7.8.9:10"),
 		},
-		{ipHeader(V2, TCP4, "1.2.3.4:0", "0.0.0.0:65535"), tcp("1.2.3.4:0"), tcp("0.0.0.0:65535")},
-		{ipHeader(V2, UDP4, "1.2.3.4:5", "6.7.8.9:10"), udp("1.2.3.4:5"), udp("6.7.8.9:10")},
-		{ipHeader(V2, TCP6, "[::]:0", "[::102:304]:10"), tcp("[::]:0"), tcp("[::102:304]:10")},
-		{ipHeader(V2, TCP6, "[::ffff:1.2.3.4]:5", "[::1]:10"), tcp("1.2.3.4:5"), tcp("[::1]:10")},
-		{ipHeader(V2, UDP6, "[::1]:5", "[::ffff:6.7.8.9]:10"), udp("[::1]:5"), udp("6.7.8.9:10")},
+		{inetHeader(V2, TCP4, "1.2.3.4:0", "0.0.0.0:65"), tcp("1.2.3.4:0"), tcp("0.0.0.0:65")},
+		{inetHeader(V2, UDP4, "1.2.3.4:5", "6.7.8.9:10"), udp("1.2.3.4:5"), udp("6.7.8.9:10")},
+		{inetHeader(V2, TCP6, "[::]:0", "[::102:304]:10"), tcp("[::]:0"), tcp("[::102:304]:10")},
+		{inetHeader(V2, TCP6, "[::ffff:1.2.3.4]:5", "[::1]:10"), tcp("1.2.3.4:5"), tcp("[::1]:10")},
+		{inetHeader(V2, UDP6, "[::1]:5", "[::ffff:6.7.8.9]:10"), udp("[::1]:5"), udp("6.7.8.9:10")},
 		{
 			names(UnixStream, "/run/client", "/run/server"),
 			unix("unix", "/run/client"), unix("unix", "/run/server"),
@@ -278,7 +278,7 @@ func TestStrings(t *testing.T) {
 		{UnixStream, "UNIX_STREAM"}, {UnixDatagram, "UNIX_DGRAM"},
 		{Protocol(0x20), "Protocol(0x20)"}, {Protocol(0xff), "Protocol(0xff)"},
 		{
-			ipHeader(V2, TCP4, "192.0.2.7:56324", "192.0.2.1:443"),
+			inetHeader(V2, TCP4, "192.0.2.7:56324", "192.0.2.1:443"),
 			"v2 PROXY TCP4 192.0.2.7:56324 -> 192.0.2.1:443",
 		},
 		{
@@ -289,7 +289,7 @@ func TestStrings(t *testing.T) {
 	} {
 		assert.Equal(t, c.want, c.v.String())
 	}
-	h := ipHeader(V2, UDP6, "[2001:db8::1]:5", "[::ffff:192.0.2.1]:443")
+	h := inetHeader(V2, UDP6, "[2001:db8::1]:5", "[::ffff:192.0.2.1]:443")
 	h.TLVs = TLVs(wiretest.TLV(0x01, "h2"))
 	assert.Equal(t, "v2 PROXY UDP6 [2001:db8::1]:5 -> 192.0.2.1:443, 5 bytes of TLVs", h.String())
 
