@@ -64,6 +64,8 @@ func TestAppendToRefuses(t *testing.T) {
 		{"v1 unix", v1(unix), nil},
 		{"v1 unspecified 0x10", v1(unspec), func(h *Header) { h.Protocol = 0x10 }},
 		{"v1 TLVs", v1(tcp4), tlvs(wiretest.TLV(0x01, "h2"))},
+		{"v1 a byte of TLVs", v1(tcp4), tlvs("\x04")},
+		{"LOCAL with a byte of TLVs", local, tlvs("\x04")},
 		{"v1 unknown with TLVs", v1(unspec), tlvs(wiretest.TLV(0x04, ""))},
 		{"v1 unknown with addresses", v1(tcp4), func(h *Header) { h.Protocol = Unspec }},
 		{"v1 TCP4 with IPv6", v1(tcp6), func(h *Header) { h.Protocol = TCP4 }},

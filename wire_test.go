@@ -287,6 +287,22 @@ func TestParseReplaced(t *testing.T) {
 	})
 }
 
+// What the reader of a connection asks of the first bytes, beside Parse.
+func TestBegunAndDeclaredSize(t *testing.T) {
+	eachRow(t, func(t *testing.T, row wiretest.Row) {
+		for n := range min(len(row.Wire), 40) + 1 {
+			b := row.Wire[:n]
+			v2 := bytes.HasPrefix(b, []byte(wiretest.Signature))
+			assert.Equal(t, v2 || bytes.HasPrefix(b, []byte("PROXY")), begun(b), "%q", b)
+			if row.Err == nil {
+				size, ok := declaredSize(b)
+				assert.Equal(t, v2 && n >= 16, ok, "%q", b)
+				assert.True(t, !ok || size == row.N, "%q says %d", b, size)
+			}
+		}
+	})
+}
+
 func TestParseAllocs(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
