@@ -129,20 +129,20 @@ func BenchmarkPolicy(b *testing.B) {
 			prefixes[i] = netip.PrefixFrom(address(0), 24)
 		}
 		// Half of the peers are in a prefix, and no order helps the CPU to foresee which.
-		peers := make([]netip.AddrPort, 4096)
+		peers := make([]Peer, 4096)
 		for i := range peers {
 			addr := address(byte(i))
 			if i%2 == 0 {
 				addr = prefixes[random.IntN(size)].Addr().Next()
 			}
-			peers[i] = netip.AddrPortFrom(addr, 56324)
+			peers[i] = Peer{Addr: netip.AddrPortFrom(addr, 56324), Local: local}
 		}
 		policy := Trust(prefixes...)
 		b.Run(strconv.Itoa(size), func(b *testing.B) {
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
-				policy(peers[i%len(peers)], local)
+				policy(peers[i%len(peers)])
 				i++
 			}
 		})

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed2e8fe8ee/proxyproto/internal/testenv"
 	"github.com/seed2e8fe8ee/proxyproto/internal/wiretest"
 )
 
@@ -128,7 +129,7 @@ func TestTLVsSaidTwice(t *testing.T) {
 }
 
 func TestTLVsAllocs(t *testing.T) {
-	if raceEnabled {
+	if testenv.Race {
 		t.Skip("the race detector allocates")
 	}
 	for _, row := range wiretest.Rows() {

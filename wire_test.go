@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed2e8fe8ee/proxyproto/internal/testenv"
 	"github.com/seed2e8fe8ee/proxyproto/internal/wiretest"
 )
 
@@ -304,7 +305,7 @@ func TestBegunAndDeclaredSize(t *testing.T) {
 }
 
 func TestParseAllocs(t *testing.T) {
-	if raceEnabled {
+	if testenv.Race {
 		t.Skip("the race detector allocates")
 	}
 	for _, row := range wiretest.Rows() {
@@ -361,7 +362,7 @@ func TestAppendToChecksum(t *testing.T) {
 }
 
 func TestAppendToAllocs(t *testing.T) {
-	if raceEnabled {
+	if testenv.Race {
 		t.Skip("the race detector allocates")
 	}
 	room := make([]byte, 0, maxHeader)
@@ -375,7 +376,7 @@ func TestAppendToAllocs(t *testing.T) {
 }
 
 func TestCloneAllocs(t *testing.T) {
-	if raceEnabled {
+	if testenv.Race {
 		t.Skip("the race detector allocates")
 	}
 	var into Header
