@@ -158,9 +158,16 @@ const maxHeader = lenV2 + 1<<16 - 1
 // Parse allocates nothing but the FormatError, keeps nothing, and doesn't change b. The header's
 // TLVs and Unix alias b: [Header.Clone] makes a copy that stays.
 func Parse(b []byte) (h Header, n int, err error) {
-	// Parse is small so that it is inlined: the header is then written to the caller's memory.
 	n, err = parse(&h, b)
 	return h, n, err
+}
+
+// parse is Parse, apart so that Parse is inlined: the header is written to its caller's memory.
+func parse(h *Header, b []byte) (int, error) {
+	if len(b) > 0 && b[0] == prefixV1[0] {
+		return parseV1(h, b)
+	}
+	return parseV2(h, b)
 }
 
 // begun reports whether b has all that tells a PROXY header from any other protocol: what

@@ -84,8 +84,8 @@ func (s SSL) Verified() bool {
 // [SSL.Verified]. It is for logs and for people.
 //
 // Don't authorize by it: ask the certificate, which [SSL.ClientCert] returns if the proxy sends it,
-// for its DNS names, or another field that its authority answers for. The name needn't be unique, nor a host
-// name. And HAProxy and nginx copy its bytes without their encoding: a name of two Chinese
+// for its DNS names, or another field that its authority answers for. The name needn't be unique,
+// nor a host name. And HAProxy and nginx copy its bytes without their encoding: a name of two Chinese
 // characters in an old form, BMPString, can have the bytes of "root".
 //
 // The name in a certificate that isn't verified is whatever the client likes. It is available from
@@ -113,7 +113,8 @@ func printable(b []byte) bool {
 // ClientCert returns the client's certificate in DER (section 2.2.6), for x509.ParseCertificate, and
 // whether there is one and it is verified: see [SSL.Verified]. Few proxies send it.
 //
-// A certificate that the proxy didn't verify is available from TLVs, as [SubtypeSSLClientCert]. To verify it yourself, check that s.TLS() holds and that
+// A certificate that the proxy didn't verify is available from TLVs, as [SubtypeSSLClientCert]. To
+// verify it yourself, check that s.TLS() holds and that
 // [ClientCertConn] or [ClientCertSess] is set, too: the certificate alone is public, and it is
 // the TLS handshake with the proxy in which the client proves to have its key.
 func (s SSL) ClientCert() ([]byte, bool) { return s.identity(SubtypeSSLClientCert) }
