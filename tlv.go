@@ -191,7 +191,7 @@ func checkTLVs(b []byte, at, size int) error {
 // the order in which bytes settle them, so that fewer bytes never break another rule than more.
 func frameTLVs(b []byte, at, size int) (crc int, err *FormatError) {
 	for at < size {
-		// Most keep the rules that their type has by being whole: 12 instead of 22 ns for a header
+		// Most keep the rules that their type has by being whole: 17 instead of 22 ns for a header
 		// with four TLVs.
 		if at+2 < len(b) {
 			n := int(b[at+1])<<8 | int(b[at+2])
