@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed2e8fe8ee/proxyproto/internal/testenv"
+	"github.com/seed2e8fe8ee/proxyproto/internal/wiretest"
 )
 
 // An allocServer accepts connections from this process, one after the other, and reads their
@@ -109,7 +110,7 @@ func TestConnAllocs(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 
 	plain := testHeader()
-	withTLVs := testHeader([]byte(wireTLV(0x02, "www.example.com"))...)
+	withTLVs := testHeader([]byte(wiretest.TLV(0x02, "www.example.com"))...)
 	line := testHeader()
 	line.Version = V1
 	eager := &Config{Policy: Always(Require)}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed2e8fe8ee/proxyproto/internal/wiretest"
 )
 
 // What someone who wants to be 127.0.0.1 would like to be believed.
@@ -187,8 +189,8 @@ func lateHalf(t *testing.T, action Action, lazy bool, wire string, split int) {
 // What has begun as a header is never payload, broken or cut off, under no Action.
 func TestAttackBrokenHeaderAsPayload(t *testing.T) {
 	refused := 0
-	for _, row := range wireCases() {
-		if row.err == nil || row.err == ErrNoHeader || !begun(row.wire) {
+	for _, row := range wiretest.Rows() {
+		if row.Err == nil || row.Err == wiretest.ErrNoHeader || !begun(row.Wire) {
 			continue
 		}
 		for _, action := range []Action{Require, Optional, Ignore} {
@@ -196,13 +198,13 @@ func TestAttackBrokenHeaderAsPayload(t *testing.T) {
 			c, err := NewConn(server, &Config{Policy: Always(action), MaxHeaderSize: maxHeader})
 			require.NoError(t, err)
 			go func() {
-				client.Write(row.wire)
+				client.Write(row.Wire)
 				client.Close()
 			}()
 			payload, err := io.ReadAll(c)
-			assert.Empty(t, payload, row.name)
+			assert.Empty(t, payload, row.Name)
 			var drop *DropError
-			assert.ErrorAs(t, err, &drop, row.name)
+			assert.ErrorAs(t, err, &drop, row.Name)
 			refused++
 		}
 	}

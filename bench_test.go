@@ -10,37 +10,46 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed2e8fe8ee/proxyproto/internal/wiretest"
 )
 
 // These are for work on the package; compare/ measures the same beside others.
 
-// benchHeaders are headers that Parse accepts and AppendTo writes.
-func benchHeaders() []wireCase {
-	const inet6 = "PROXY TCP6 2001:db8:4137:9e76:1cc2:3fa2:8d4b:5e01 2001:db8:85a3:1b6e:7c3f:8a2e:4370:7334 56324 443\r\n"
-	crc, _ := wireCRC(wireTLV(0x02, strings.Repeat("a", 62)), "")
-	return []wireCase{
-		{name: "v1 TCP4", wire: []byte("PROXY TCP4 203.0.113.189 198.51.100.217 56324 443\r\n")},
-		{name: "v1 TCP6", wire: []byte(inet6)},
-		{name: "v1 TCP6 compressed", wire: []byte("PROXY TCP6 2001:db8::5e01 2001:db8:0:1::7334 56324 443\r\n")},
-		{name: "v1 UNKNOWN", wire: []byte("PROXY UNKNOWN\r\n")},
-		{name: "v2 TCP4", wire: []byte(wireV2(0x21, 0x11, wireInet4))},
-		{name: "v2 TCP6", wire: []byte(wireV2(0x21, 0x21, wireInet6))},
-		{name: "v2 UNIX", wire: []byte(wireV2(0x21, 0x31, wireUnix("/run/client", "/run/server")))},
-		{name: "v2 four TLVs", wire: []byte(wireV2(0x21, 0x11, wireInet4, wireTLV(0x01, "h2"), wireTLV(0x02, "www.example.com"),
-			wireTLV(0x05, "0123456789abcdef"), wireTLV(0xea, "\x01vpce-08d2bf15fac5001c9")))},
-		{name: "v2 SSL", wire: []byte(wireV2(0x21, 0x11, wireInet4, wireTLV(0x20, "\x05\x00\x00\x00\x00"+
-			wireTLV(0x21, "TLSv1.3")+wireTLV(0x22, "client.example.com")+wireTLV(0x23, "TLS_AES_256_GCM_SHA384"))))},
-		{name: "v2 CRC32C", wire: []byte(crc)},
-		{name: "v2 LOCAL", wire: []byte(wireV2(0x20, 0x00))},
+// benchHeader is a header to parse and write.
+type benchHeader struct{ name, wire string }
+
+func benchHeaders() []benchHeader {
+	const inet4 = wiretest.Inet4
+	tlv := wiretest.TLV
+	crc, _ := wiretest.CRC(tlv(0x02, strings.Repeat("a", 62)), "")
+	return []benchHeader{
+		{"v1 TCP4", "PROXY TCP4 203.0.113.189 198.51.100.217 56324 443\r\n"},
+		{"v1 TCP6", "PROXY TCP6 2001:db8:4137:9e76:1cc2:3fa2:8d4b:5e01 " +
+			"2001:db8:85a3:1b6e:7c3f:8a2e:4370:7334 56324 443\r\n"},
+		{"v1 TCP6 compressed", "PROXY TCP6 2001:db8::5e01 2001:db8:0:1::7334 56324 443\r\n"},
+		{"v1 mixed", "PROXY TCP6 2001:db8::5e01 198.51.100.217 56324 443\r\n"},
+		{"v1 UNKNOWN", "PROXY UNKNOWN\r\n"},
+		{"v2 TCP4", wiretest.V2(0x21, 0x11, inet4)},
+		{"v2 TCP6", wiretest.V2(0x21, 0x21, wiretest.Inet6)},
+		{"v2 UNIX", wiretest.V2(0x21, 0x31, wiretest.Unix("/run/client", "/run/server"))},
+		{"v2 four TLVs", wiretest.V2(0x21, 0x11, inet4, tlv(0x01, "h2"),
+			tlv(0x02, "www.example.com"), tlv(0x05, "0123456789abcdef"),
+			tlv(0xea, "\x01vpce-08d2bf15fac5001c9"))},
+		{"v2 SSL", wiretest.V2(0x21, 0x11, inet4, wiretest.SSL(0x05, 0, tlv(0x21, "TLSv1.3"),
+			tlv(0x22, "client.example.com"), tlv(0x23, "TLS_AES_256_GCM_SHA384")))},
+		{"v2 CRC32C", crc},
+		{"v2 LOCAL", wiretest.V2(0x20, 0x00)},
 	}
 }
 
 func BenchmarkParse(b *testing.B) {
-	for _, c := range benchHeaders() {
-		b.Run(c.name, func(b *testing.B) {
+	for _, h := range benchHeaders() {
+		b.Run(h.name, func(b *testing.B) {
+			wire := []byte(h.wire)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, _, err := Parse(c.wire); err != nil {
+				if _, _, err := Parse(wire); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -49,19 +58,23 @@ func BenchmarkParse(b *testing.B) {
 }
 
 func BenchmarkParseRefused(b *testing.B) {
-	wrong, _ := wireCRC(wireTLV(0x02, strings.Repeat("a", 62)), "")
-	for _, c := range []wireCase{
-		{name: "HTTP", wire: []byte("GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n"), err: ErrNoHeader},
-		{name: "wrong CRC32C", wire: []byte(wrong[:len(wrong)-1] + "!"), err: ErrMalformed},
-		{name: "line without end", wire: []byte("PROXY UNKNOWN " + strings.Repeat("f", 107-14)), err: ErrMalformed},
-		{name: "wrong port", wire: []byte("PROXY TCP4 203.0.113.189 198.51.100.217 56324 65536\r\n"), err: ErrMalformed},
+	wrong, _ := wiretest.CRC(wiretest.TLV(0x02, strings.Repeat("a", 62)), "")
+	for _, c := range []struct {
+		name, wire string
+		err        error
+	}{
+		{"HTTP", "GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n", ErrNoHeader},
+		{"wrong CRC32C", wrong[:len(wrong)-1] + "!", ErrMalformed},
+		{"line without end", "PROXY UNKNOWN " + strings.Repeat("f", 107-14), ErrMalformed},
+		{"wrong port", "PROXY TCP4 203.0.113.189 198.51.100.217 56324 65536\r\n", ErrMalformed},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			_, _, err := Parse(c.wire)
+			wire := []byte(c.wire)
+			_, _, err := Parse(wire)
 			require.ErrorIs(b, err, c.err)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, _, err := Parse(c.wire); err == nil {
+				if _, _, err := Parse(wire); err == nil {
 					b.Fatal("accepted")
 				}
 			}
@@ -71,7 +84,7 @@ func BenchmarkParseRefused(b *testing.B) {
 
 func BenchmarkTLVs(b *testing.B) {
 	for _, c := range benchHeaders() {
-		h, _, err := Parse(c.wire)
+		h, _, err := Parse([]byte(c.wire))
 		require.NoError(b, err)
 		if len(h.TLVs) == 0 {
 			continue
@@ -90,10 +103,10 @@ func BenchmarkTLVs(b *testing.B) {
 
 func BenchmarkAppendTo(b *testing.B) {
 	for _, c := range benchHeaders() {
-		h, _, err := Parse(c.wire)
+		h, _, err := Parse([]byte(c.wire))
 		require.NoError(b, err)
 		b.Run(c.name, func(b *testing.B) {
-			room := make([]byte, 0, len(c.wire))
+			room := make([]byte, 0, maxHeader)
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := h.AppendTo(room); err != nil {
@@ -116,20 +129,20 @@ func BenchmarkPolicy(b *testing.B) {
 			prefixes[i] = netip.PrefixFrom(address(0), 24)
 		}
 		// Half of the peers are in a prefix, and no order helps the CPU to foresee which.
-		peers := make([]netip.AddrPort, 4096)
+		peers := make([]Peer, 4096)
 		for i := range peers {
 			addr := address(byte(i))
 			if i%2 == 0 {
 				addr = prefixes[random.IntN(size)].Addr().Next()
 			}
-			peers[i] = netip.AddrPortFrom(addr, 56324)
+			peers[i] = Peer{Addr: netip.AddrPortFrom(addr, 56324), Local: local}
 		}
 		policy := Trust(prefixes...)
 		b.Run(strconv.Itoa(size), func(b *testing.B) {
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
-				policy(peers[i%len(peers)], local)
+				policy(peers[i%len(peers)])
 				i++
 			}
 		})
@@ -149,7 +162,7 @@ func BenchmarkShortConn(b *testing.B) {
 
 func benchShortConn(b *testing.B, cfg *Config) {
 	const answer = "an answer"
-	header := wireV2(0x21, 0x11, wireInet4)
+	header := wiretest.V2(0x21, 0x11, wiretest.Inet4)
 	first := []byte(header + strings.Repeat("p", 32))
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b, err)

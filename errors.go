@@ -59,6 +59,8 @@ const (
 	badUnknown
 	badLineEnd
 	badLineLength
+	badAddr
+	badUnixAddr
 	badIPv4Digit
 	badIPv4Range
 	badIPv4Dot
@@ -97,6 +99,9 @@ var ruleTexts = [rules]string{
 	badUnknown:      "expected a space or CRLF after UNKNOWN (section 2.1)",
 	badLineEnd:      "expected CRLF at the end of the line (section 2.1)",
 	badLineLength:   "the line must end within 107 bytes (section 2.1)",
+	badAddr:         "expected an IPv4 or IPv6 address (section 2.1)",
+	badUnixAddr: "expected an IP address: nginx writes its Unix socket's name here, " +
+		"let it listen on 127.0.0.1 (section 2.1)",
 	badIPv4Digit:    "expected a decimal number of an IPv4 address (section 2.1)",
 	badIPv4Range:    "a number of an IPv4 address is over 255 (section 2.1)",
 	badIPv4Dot:      "expected a dot between the numbers of an IPv4 address (section 2.1)",
@@ -106,7 +111,7 @@ var ruleTexts = [rules]string{
 	badIPv6Count:    "an IPv6 address has more than 128 bits (section 2.1)",
 	badIPv6Gap:      "an IPv6 address has a second double colon (section 2.1)",
 	badIPv6Colon:    "an IPv6 address has less than 128 bits and no double colon (section 2.1)",
-	badIPv6Dotted:   "a dotted number can only be the last 32 bits of an IPv6 address (section 2.1)",
+	badIPv6Dotted:   "an IPv4 address can only be the last 32 bits of an IPv6 address (section 2.1)",
 	badIPv6Length:   "an IPv6 address has more than 39 characters (section 2.1)",
 	badPortDigit:    "expected a decimal port (section 2.1)",
 	badPortRange:    "a port is over 65535 (section 2.1)",

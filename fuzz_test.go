@@ -5,17 +5,20 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed2e8fe8ee/proxyproto/internal/wiretest"
 )
 
 // fuzzSeeds are the table's wires, without the few that are too long to be worth mutating.
 func fuzzSeeds() (seeds [][]byte) {
-	for _, c := range wireCases() {
-		if len(c.wire) < 4096 {
-			seeds = append(seeds, c.wire)
+	for _, row := range wiretest.Rows() {
+		if len(row.Wire) < 4096 {
+			seeds = append(seeds, row.Wire)
 		}
 	}
 	return seeds
@@ -38,7 +41,7 @@ func FuzzParse(f *testing.F) {
 		again, n, err := Parse(wire)
 		require.NoError(t, err, "%q", wire)
 		require.Equal(t, len(wire), n)
-		require.True(t, sameHeader(h, again), "%v came back as %v", h, again)
+		requireHeader(t, plainOf(&h), &again)
 	})
 }
 
@@ -56,7 +59,7 @@ func FuzzFragments(f *testing.F) {
 			h, n, err := Parse(b[:length])
 			switch {
 			case errors.Is(err, ErrIncomplete):
-				require.False(t, decided, "%d bytes of %q are incomplete, but fewer were not", length, b)
+				require.False(t, decided, "%d bytes of %q are too few again", length, b)
 			case err != nil:
 				decided = true
 				require.EqualError(t, wholeErr, err.Error(), "%d bytes of %q", length, b)
@@ -65,7 +68,7 @@ func FuzzFragments(f *testing.F) {
 				require.NoError(t, wholeErr, "%d bytes of %q", length, b)
 				require.Equal(t, wholeN, n)
 				require.LessOrEqual(t, n, length)
-				require.True(t, sameHeader(whole, h))
+				requireHeader(t, plainOf(&whole), &h)
 			}
 			step := 1
 			if i < len(cuts) {
@@ -82,24 +85,29 @@ func FuzzFragments(f *testing.F) {
 }
 
 func FuzzAppend(f *testing.F) {
-	for _, c := range wireCases() {
-		if c.err != nil || len(c.wire) >= 4096 {
+	for _, row := range wiretest.Rows() {
+		if row.Err != nil || len(row.Wire) >= 4096 {
 			continue
 		}
-		h, unix := c.want, []byte(nil)
+		h, unix := row.Want, []byte(nil)
 		if h.Unix != nil {
 			unix = h.Unix[:]
 		}
-		f.Add(byte(h.Version), byte(h.Command), byte(h.Protocol), h.Source.Addr().AsSlice(), h.Destination.Addr().AsSlice(),
-			h.Source.Port(), h.Destination.Port(), "", []byte(h.TLVs), unix, []byte(c.name))
-		f.Add(byte(h.Version), byte(h.Command), byte(h.Protocol), h.Source.Addr().AsSlice(), h.Destination.Addr().AsSlice(),
-			h.Source.Port(), h.Destination.Port(), "eth0", []byte(wireTLV(0x03, "oops")), unix, []byte(nil))
+		add := func(zone string, tlvs, before []byte) {
+			f.Add(h.Version, h.Command, h.Protocol, h.Source.Addr().AsSlice(),
+				h.Destination.Addr().AsSlice(), h.Source.Port(), h.Destination.Port(), zone, tlvs,
+				unix, before)
+		}
+		add("", h.TLVs, []byte(row.Name))
+		add("eth0", []byte(wiretest.TLV(0x03, "oops")), nil)
 	}
-	f.Fuzz(func(t *testing.T, version, command, protocol byte, source, destination []byte, sourcePort, destinationPort uint16, zone string, tlvs, unix, before []byte) {
+	f.Fuzz(func(t *testing.T, version, command, protocol byte, source, destination []byte,
+		sourcePort, destinationPort uint16, zone string, tlvs, unix, before []byte) {
 		h := Header{
 			Version: Version(version), Command: Command(command), Protocol: Protocol(protocol),
-			Source: fuzzAddrPort(source, sourcePort, zone), Destination: fuzzAddrPort(destination, destinationPort, ""),
-			TLVs: tlvs,
+			Source:      fuzzAddrPort(source, sourcePort, zone),
+			Destination: fuzzAddrPort(destination, destinationPort, ""),
+			TLVs:        tlvs,
 		}
 		if len(unix) > 0 {
 			h.Unix = new(UnixAddrs)
@@ -107,9 +115,9 @@ func FuzzAppend(f *testing.F) {
 		}
 		given, room := h.Clone(), bytes.Clone(before)
 		b, err := h.AppendTo(room)
-		require.True(t, sameHeader(given, h), "AppendTo changed the header")
+		requireHeader(t, plainOf(given), &h)
 		require.True(t, bytes.HasPrefix(b, before), "AppendTo changed what was there")
-		if !oracleAppendable(h) {
+		if !wiretest.Appendable(plainOf(&h)) {
 			require.Error(t, err, "%v", h)
 			require.Equal(t, len(before), len(b))
 			return
@@ -120,8 +128,7 @@ func FuzzAppend(f *testing.F) {
 		again, n, err := Parse(wire)
 		require.NoError(t, err, "%q", wire)
 		require.Equal(t, len(wire), n)
-		again, h = fuzzUnsummed(again), fuzzUnsummed(h)
-		require.True(t, sameHeader(h, again), "%v came back as %v", h, again)
+		requireHeader(t, plainOf(fuzzUnsummed(&h)), fuzzUnsummed(&again))
 	})
 }
 
@@ -135,7 +142,7 @@ func fuzzAddrPort(b []byte, port uint16, zone string) netip.AddrPort {
 }
 
 // fuzzUnsummed is a copy of h with a checksum of zero.
-func fuzzUnsummed(h Header) Header {
+func fuzzUnsummed(h *Header) *Header {
 	h = h.Clone()
 	for at := 0; at < len(h.TLVs); at += 3 + int(binary.BigEndian.Uint16(h.TLVs[at+1:])) {
 		if h.TLVs[at] == 0x03 {
@@ -150,7 +157,7 @@ type fuzzTLV struct {
 	Value string
 }
 
-// fuzzWalk collects the TLVs that b begins with, and what is left behind the last whole one.
+// fuzzWalk collects the TLVs that b begins with, and what is left after the last whole one.
 func fuzzWalk(b []byte) (tlvs []fuzzTLV, rest []byte) {
 	for len(b) >= 3 {
 		n := int(b[1])*256 + int(b[2])
@@ -171,9 +178,9 @@ func collectTLVs(t TLVs) (all []fuzzTLV) {
 }
 
 func FuzzTLVs(f *testing.F) {
-	for _, c := range wireCases() {
-		if len(c.wire) > wireTLVs4 && len(c.wire) < 4096 {
-			f.Add(c.wire[wireTLVs4:], byte(0x04), []byte(c.name))
+	for _, row := range wiretest.Rows() {
+		if len(row.Wire) > wiretest.TLVs4 && len(row.Wire) < 4096 {
+			f.Add(row.Wire[wiretest.TLVs4:], byte(0x04), []byte(row.Name))
 		}
 	}
 	f.Add([]byte(nil), byte(0xff), []byte(nil))
@@ -196,7 +203,7 @@ func FuzzTLVs(f *testing.F) {
 		require.Equal(t, found, ok)
 		require.Equal(t, first, string(got))
 		if found {
-			require.LessOrEqual(t, cap(got), len(got), "append to a value would overwrite the next TLV")
+			require.LessOrEqual(t, cap(got), len(got), "append would overwrite the next TLV")
 		}
 		for range tlvs.All() {
 			break // and doesn't call again
@@ -210,30 +217,60 @@ func FuzzTLVs(f *testing.F) {
 			return
 		}
 		require.NoError(t, err)
-		require.Equal(t, string(b)+wireTLV(typ, string(value)), string(more))
+		require.Equal(t, string(b)+wiretest.TLV(typ, string(value)), string(more))
+		set, err := tlvs.Set(TLVType(typ), value)
+		require.Equal(t, before, b, "the bytes have changed")
+		if err == nil {
+			var others []fuzzTLV
+			for _, tlv := range want {
+				if tlv.Type != TLVType(typ) {
+					others = append(others, tlv)
+				}
+			}
+			require.Equal(t, append(others, fuzzTLV{TLVType(typ), string(value)}), collectTLVs(set))
+		}
 		if len(rest) == 0 {
 			require.Equal(t, append(want, fuzzTLV{TLVType(typ), string(value)}), collectTLVs(more))
 		}
 	})
 }
 
-func TestTLVsAllocs(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector allocates")
+// FuzzSSL: what Parse accepts as an SSL TLV is read and written back unchanged, and a client is
+// verified exactly when the bytes say so.
+func FuzzSSL(f *testing.F) {
+	for _, c := range sslCases {
+		f.Add([]byte(wiretest.Hex(c.value)))
 	}
-	for _, c := range wireCases() {
-		if c.err != nil || len(c.want.TLVs) == 0 {
-			continue
+	f.Add([]byte(wiretest.Hex("07 000000")))
+	f.Add([]byte(wiretest.Hex("07 00000000 21 0007 54")))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		if len(value) > 4096 {
+			return
 		}
-		tlvs, n := c.want.TLVs, 0
-		assert.Zero(t, testing.AllocsPerRun(5, func() {
-			for _, value := range tlvs.All() {
-				n += len(value)
-			}
-		}), "All: %s", c.name)
-		assert.Zero(t, testing.AllocsPerRun(5, func() {
-			value, _ := tlvs.Lookup(TypeMaxFuture)
-			n += len(value)
-		}), "Lookup: %s", c.name)
-	}
+		tlvs, err := TLVs(nil).Append(TypeSSL, value)
+		require.NoError(t, err)
+		s, ok := tlvs.SSL()
+		assert.Equal(t, len(value) >= 5, ok)
+		if !ok {
+			return
+		}
+		passed := string(value[1:5]) == "\x00\x00\x00\x00"
+		assert.Equal(t, value[0]&1 != 0 && value[0]&6 != 0 && passed, s.Verified())
+		if cn, ok := s.CommonName(); ok {
+			assert.True(t, s.Verified())
+			assert.Contains(t, string(value), string(cn))
+			assert.NotContains(t, strconv.Quote(string(cn)), `\x`)
+		}
+		got, appendErr := s.AppendTo(nil)
+		_, _, parseErr := Parse([]byte(wiretest.V2(0x21, 0x11, wiretest.Inet4, string(tlvs))))
+		switch {
+		case parseErr != nil:
+			assert.Error(t, appendErr)
+		case s.Verify == 0 && !s.Verified():
+			assert.Error(t, appendErr)
+		default:
+			require.NoError(t, appendErr)
+			assert.Equal(t, tlvs, got)
+		}
+	})
 }

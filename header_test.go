@@ -1,260 +1,393 @@
 package proxyproto
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed2e8fe8ee/proxyproto/internal/wiretest"
 )
 
-// eachWireCase runs f for each row of the table.
-func eachWireCase(t *testing.T, f func(t *testing.T, c wireCase)) {
-	t.Helper()
-	for _, c := range wireCases() {
-		t.Run(c.section+"/"+c.name, func(t *testing.T) { f(t, c) })
+// inetHeader is the header of a connection over IP, and unixHeader of one between Unix sockets.
+func inetHeader(v Version, p Protocol, source, destination string) Header {
+	return Header{
+		Version: v, Command: Proxy, Protocol: p,
+		Source: netip.MustParseAddrPort(source), Destination: netip.MustParseAddrPort(destination),
 	}
 }
 
-// wireLengths are the lengths at which wire is cut: all of them, or those near the ends and some
-// between if it is very long.
-func wireLengths(wire []byte) (lengths []int) {
-	for n := range len(wire) {
-		if n < 400 || n > len(wire)-40 || len(wire) < 3000 || n%1009 == 0 {
-			lengths = append(lengths, n)
-		}
+func unixHeader(p Protocol, block string) Header {
+	return Header{Version: V2, Command: Proxy, Protocol: p, Unix: new(UnixAddrs([]byte(block)))}
+}
+
+func TestAppendToRefuses(t *testing.T) {
+	tcp4 := inetHeader(V2, TCP4, "192.168.0.1:1", "192.168.0.11:2")
+	tcp6 := inetHeader(V2, TCP6, "[2001:db8::1]:1", "[2001:db8::b]:2")
+	unix := unixHeader(UnixStream, wiretest.Unix("/run/client", "/run/server"))
+	local := Header{Version: V2, Command: Local}
+	unspec := Header{Version: V2, Command: Proxy}
+	v1 := func(h Header) Header { h.Version = V1; return h }
+	zone := netip.MustParseAddrPort("[fe80::1%eth0]:1")
+	mapped := netip.MustParseAddrPort("[::ffff:1.2.3.4]:1")
+	port := netip.AddrPortFrom(netip.Addr{}, 80)
+	tlvs := func(s string) func(h *Header) { return func(h *Header) { h.TLVs = TLVs(s) } }
+	most := func(addresses int) func(h *Header) {
+		return tlvs(wiretest.TLV(0x04, strings.Repeat("x", 65536-addresses-3)))
 	}
-	return lengths
-}
 
-func TestParse(t *testing.T) {
-	eachWireCase(t, func(t *testing.T, c wireCase) {
-		b := bytes.Clone(c.wire)
-		h, n, err := Parse(b)
-		assert.Equal(t, c.wire, b, "Parse changed its bytes")
-		if c.err != nil {
-			format := requireRefused(t, h, n, err, c.err)
-			if c.err == ErrMalformed {
-				assert.Equal(t, c.offset, format.Offset(), "%v", err)
-				assert.Contains(t, format.Rule(), c.rule)
-			}
-			return
-		}
-		require.NoError(t, err)
-		assert.Equal(t, c.n, n)
-		assert.True(t, sameHeader(c.want, h), "got %v, want %v", h, c.want)
-		assert.Equal(t, c.wire[c.n:], b[n:], "payload")
-	})
-}
-
-func TestParseFormatError(t *testing.T) {
-	eachWireCase(t, func(t *testing.T, c wireCase) {
-		if c.err != ErrMalformed {
-			return
-		}
-		h, n, err := Parse(c.wire)
-		format := requireRefused(t, h, n, err, ErrMalformed)
-		version, section := V2, "section 2.2"
-		if c.wire[0] == 'P' {
-			version, section = V1, "section 2.1"
-		}
-		assert.Equal(t, version, format.Version())
-		assert.Contains(t, format.Rule(), section)
-		assert.Contains(t, err.Error(), fmt.Sprintf("%v header at byte %d", version, c.offset))
-		assert.Contains(t, err.Error(), format.Rule())
-		assert.Less(t, len(err.Error()), 200, "an error quotes no strangers at length")
-	})
-}
-
-// A header that grows byte by byte is incomplete until it is whole, and then what follows doesn't matter.
-func TestParseGrowing(t *testing.T) {
-	eachWireCase(t, func(t *testing.T, c wireCase) {
-		if c.err != nil {
-			return
-		}
-		for _, length := range wireLengths(c.wire[:c.n]) {
-			h, n, err := Parse(c.wire[:length])
-			requireRefused(t, h, n, err, ErrIncomplete)
-		}
-		for _, payload := range []string{"", "\n", "\r\n", "\x00\x00\x00\x00", "PROXY UNKNOWN\r\n", wireV2(0x21, 0x11, wireInet4)} {
-			h, n, err := Parse(append(bytes.Clone(c.wire[:c.n]), payload...))
-			require.NoError(t, err)
-			require.Equal(t, c.n, n)
-			require.True(t, sameHeader(c.want, h))
-		}
-	})
-}
-
-// What is refused is refused at the first byte that settles it, and from there on in the same way.
-func TestParseEarliest(t *testing.T) {
-	eachWireCase(t, func(t *testing.T, c wireCase) {
-		if c.err == nil {
-			return
-		}
-		var refused error
-		for _, length := range append(wireLengths(c.wire), len(c.wire)) {
-			h, n, err := Parse(c.wire[:length])
-			_, _, want := oracleParse(c.wire[:length])
-			requireRefused(t, h, n, err, want)
-			if refused != nil {
-				require.EqualError(t, err, refused.Error(), "at %d bytes another refusal than before", length)
-			}
-			if !errors.Is(err, ErrIncomplete) && refused == nil {
-				refused = err
-				var format *FormatError
-				if errors.As(err, &format) && format.Version() == V1 {
-					require.Equal(t, length-1, format.Offset(), "the last byte of %q is the first that can't stand", c.wire[:length])
-				}
-			}
-		}
-	})
-}
-
-// Version 2 says early how much is to come, so that some refusals need less than what is wrong.
-func TestParseEarliestV2(t *testing.T) {
-	alpn := wireTLV(0x01, "h2")
-	crc := wireTLV(0x03, "\x00\x00\x00\x00")
-	header := func(block ...string) string { return wireV2(0x21, 0x11, append([]string{wireInet4}, block...)...) }
 	for _, c := range []struct {
-		name, wire string
-		at, offset int // bytes that settle it, and the offset that is reported
+		name   string
+		h      Header
+		change func(h *Header)
 	}{
-		{"version", wireV2(0x31, 0x11, wireInet4), 13, 12},
-		{"command", wireV2(0x22, 0x11, wireInet4), 13, 12},
-		{"family", wireV2(0x21, 0x41, wireInet4), 14, 13},
-		{"transport", wireV2(0x21, 0x13, wireInet4), 14, 13},
-		{"length below the addresses", wireV2Len(0x21, 0x11, 11, wireInet4), 16, 14},
-		{"length one above the addresses", header("\x00"), 16, 28},
-		{"length two above the addresses", header("\x00\x00"), 16, 28},
-		{"TLV leaves one byte", header(wireTLVLen(0x01, 2, "h2\x00")), 31, 33},
-		{"TLV leaves two bytes", header(wireTLVLen(0x01, 1, "h2\x00")), 31, 32},
-		{"TLV overruns by the low byte of its length", header(wireTLVLen(0x01, 3, "h2")), 31, 28},
-		{"TLV overruns by the high byte of its length", header(wireTLVLen(0x01, 0x100, "h2")), 30, 28},
-		{"second TLV overruns", header(alpn, wireTLVLen(0x02, 3, "h2")), 36, 33},
-		{"checksum's length", header(wireTLV(0x03, "\x00\x00\x00\x00\x00\x00\x00")), 31, 28},
-		{"checksum's length by its high byte", header(wireTLV(0x03, strings.Repeat("x", 256))), 30, 28},
-		{"checksum without room", header(wireTLV(0x03, "\x00\x00\x00")), 29, 28},
-		{"checksum without room for another TLV", header(wireTLV(0x03, "\x00\x00\x00\x00\x00")), 29, 28},
-		{"second checksum", header(crc, crc), 36, 35},
-		{"checksum wrong", header(crc, alpn), 40, 28},
-		{"unique id's length", header(wireTLV(0x05, strings.Repeat("u", 129))), 31, 28},
-		{"unique id's length by its high byte", header(wireTLV(0x05, strings.Repeat("x", 256))), 30, 28},
-		{"ssl's length", header(wireTLV(0x20, "\x01\x00\x00\x00"), alpn), 31, 28},
-		{"ssl without room", header(wireTLV(0x20, "\x01\x00\x00\x00")), 29, 28},
-		{"TLV behind ssl leaves one byte", header(wireSSL(0x01, 0), alpn, "\x00"), 39, 41},
-		{"ssl with a byte too many", header(wireSSL(0x01, 0, "\x21")), 29, 36},
-		{"ssl leaves one byte, seen before its value", header(wireSSL(0x01, 0, alpn), "\x00"), 31, 41},
-		{"ssl leaves one byte, and its sub overruns", header(wireSSL(0x01, 0, wireTLVLen(0x21, 1, "")), "\x00"), 31, 39},
-		{"ssl without room, and overruns", header(wireTLVLen(0x20, 256, "\x01\x00\x00\x00")), 29, 28},
-		{"checksum without room, and overruns", header(wireTLVLen(0x03, 256, "\x00")), 29, 28},
-		{"checksum too long, and overruns", header(wireTLVLen(0x03, 511, strings.Repeat("x", 300))), 30, 28},
-		{"ssl has room for less than a TLV", header(wireSSL(0x01, 0, "\x21"), alpn), 31, 36},
-		{"ssl sub overruns by the low byte of its length", header(wireSSL(0x01, 0, wireTLVLen(0x21, 1, "")), alpn), 39, 36},
-		{"ssl sub overruns by the high byte of its length", header(wireSSL(0x01, 0, wireTLVLen(0x21, 0x100, "")), alpn), 38, 36},
-		{"ssl sub leaves one byte", header(wireSSL(0x01, 0, wireTLVLen(0x21, 1, "Tx")), alpn), 39, 40},
+		{"nothing", Header{}, nil},
+		{"version 0", tcp4, func(h *Header) { h.Version = 0 }},
+		{"version 3", tcp4, func(h *Header) { h.Version = 3 }},
+		{"command 2", tcp4, func(h *Header) { h.Command = 2 }},
+		{"command 0x11", tcp4, func(h *Header) { h.Command = 0x11 }},
+		{"protocol 0x13", tcp4, func(h *Header) { h.Protocol = 0x13 }},
+		{"protocol 0x41", tcp4, func(h *Header) { h.Protocol = 0x41 }},
+		{"protocol 0x40", unspec, func(h *Header) { h.Protocol = 0x40 }},
+		{"protocol 0x03", unspec, func(h *Header) { h.Protocol = 0x03 }},
+
+		{"v1 LOCAL", v1(local), nil},
+		{"v1 command 2", v1(tcp4), func(h *Header) { h.Command = 2 }},
+		{"v1 UDP4", v1(tcp4), func(h *Header) { h.Protocol = UDP4 }},
+		{"v1 UDP6", v1(tcp6), func(h *Header) { h.Protocol = UDP6 }},
+		{"v1 unix", v1(unix), nil},
+		{"v1 unspecified 0x10", v1(unspec), func(h *Header) { h.Protocol = 0x10 }},
+		{"v1 TLVs", v1(tcp4), tlvs(wiretest.TLV(0x01, "h2"))},
+		{"v1 a byte of TLVs", v1(tcp4), tlvs("\x04")},
+		{"LOCAL with a byte of TLVs", local, tlvs("\x04")},
+		{"v1 unknown with TLVs", v1(unspec), tlvs(wiretest.TLV(0x04, ""))},
+		{"v1 unknown with addresses", v1(tcp4), func(h *Header) { h.Protocol = Unspec }},
+		{"v1 TCP4 with IPv6", v1(tcp6), func(h *Header) { h.Protocol = TCP4 }},
+		{"v1 TCP6 with IPv4", v1(tcp4), func(h *Header) { h.Protocol = TCP6 }},
+		{"v1 TCP6 with a zone", v1(tcp6), func(h *Header) { h.Source = zone }},
+		{"v1 TCP4 with unix", v1(tcp4), func(h *Header) { h.Unix = unix.Unix }},
+		{"v1 TCP4 without addresses", Header{Version: V1, Command: Proxy, Protocol: TCP4}, nil},
+
+		{"LOCAL TCP4", local, func(h *Header) { h.Protocol = TCP4 }},
+		{"LOCAL TCP4 with addresses", tcp4, func(h *Header) { h.Command = Local }},
+		{"LOCAL with a source", local, func(h *Header) { h.Source = tcp4.Source }},
+		{"LOCAL with a destination", local, func(h *Header) { h.Destination = tcp6.Source }},
+		{"LOCAL with unix", local, func(h *Header) { h.Unix = unix.Unix }},
+		{"LOCAL with TLVs", local, tlvs(wiretest.TLV(0x04, ""))},
+		{"unspecified with a source", unspec, func(h *Header) { h.Source = tcp4.Source }},
+		{"unspecified with a port", unspec, func(h *Header) { h.Destination = port }},
+		{"unspecified with unix", unspec, func(h *Header) { h.Unix = unix.Unix }},
+		{"unspecified with TLVs", unspec, tlvs(wiretest.TLV(0x04, ""))},
+		{"unspecified 0x20 with addresses", tcp6, func(h *Header) { h.Protocol = 0x20 }},
+		{"unspecified 0x01 with TLVs", unspec, func(h *Header) {
+			h.Protocol, h.TLVs = 0x01, TLVs(wiretest.TLV(0x04, ""))
+		}},
+
+		{"TCP4 without source", tcp4, func(h *Header) { h.Source = netip.AddrPort{} }},
+		{"TCP4 without destination", tcp4, func(h *Header) { h.Destination = netip.AddrPort{} }},
+		{"TCP4 with an IPv6 source", tcp4, func(h *Header) { h.Source = tcp6.Source }},
+		{"TCP4 with a mapped source", tcp4, func(h *Header) { h.Source = mapped }},
+		{"UDP4 with an IPv6 destination", tcp4, func(h *Header) {
+			h.Protocol, h.Destination = UDP4, tcp6.Source
+		}},
+		{"TCP6 with an IPv4 source", tcp6, func(h *Header) { h.Source = tcp4.Source }},
+		{"UDP6 with an IPv4 destination", tcp6, func(h *Header) {
+			h.Protocol, h.Destination = UDP6, tcp4.Source
+		}},
+		{"TCP6 with a zone", tcp6, func(h *Header) { h.Source = zone }},
+		{"UDP6 with a zone", tcp6, func(h *Header) { h.Protocol, h.Destination = UDP6, zone }},
+		{"TCP6 without addresses", tcp6, func(h *Header) {
+			h.Source, h.Destination = netip.AddrPort{}, netip.AddrPort{}
+		}},
+		{"TCP4 with unix", tcp4, func(h *Header) { h.Unix = unix.Unix }},
+		{"unix without names", unix, func(h *Header) { h.Unix = nil }},
+		{"unix datagram without names", unix, func(h *Header) {
+			h.Protocol, h.Unix = UnixDatagram, nil
+		}},
+		{"unix with a source", unix, func(h *Header) { h.Source = tcp4.Source }},
+		{"unix with a port", unix, func(h *Header) { h.Destination = port }},
+
+		{"a TLV cut off", tcp4, tlvs("\x04\x00")},
+		{"a TLV that overruns", tcp4, tlvs(wiretest.TLVLen(0x01, 3, "h2"))},
+		{"a checksum of three bytes", tcp4, tlvs(wiretest.TLV(0x03, "\x00\x00\x00"))},
+		{"a checksum twice", tcp4, tlvs(strings.Repeat(wiretest.TLV(0x03, "\x00\x00\x00\x00"), 2))},
+		{"a unique id of 129 bytes", tcp4, tlvs(wiretest.TLV(0x05, strings.Repeat("u", 129)))},
+		{"ssl of four bytes", tcp4, tlvs(wiretest.TLV(0x20, "\x01\x00\x00\x00"))},
+		{"ssl with a sub that overruns", tcp4, tlvs(wiretest.SSL(0x01, 0, "\x21\x00\x01"))},
+		{"TCP4 of 65,536 bytes", tcp4, most(12)},
+		{"TCP6 of 65,536 bytes", tcp6, most(36)},
+		{"unix of 65,536 bytes", unix, most(216)},
+		{"TCP4 of more than two bytes can say", tcp4, tlvs(strings.Repeat("\x00", 3<<16))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, _, whole := Parse([]byte(c.wire))
-			for length := range len(c.wire) + 1 {
-				want := ErrIncomplete
-				if length >= c.at {
-					want = ErrMalformed
-				}
-				_, _, oracle := oracleParse([]byte(c.wire[:length]))
-				require.Equal(t, want, oracle, "oracle at %d bytes", length)
-				h, n, err := Parse([]byte(c.wire[:length]))
-				format := requireRefused(t, h, n, err, want)
-				if format != nil {
-					require.Equal(t, c.offset, format.Offset(), "at %d bytes: %v", length, err)
-					require.EqualError(t, err, whole.Error(), "at %d bytes another refusal than for all", length)
-				}
+			h := c.h.Clone()
+			if c.change != nil {
+				c.change(h)
 			}
+			require.False(t, wiretest.Appendable(plainOf(h)), "the row is fine")
+			before := append(make([]byte, 0, 512), "what was there before"...)
+			b, err := h.AppendTo(before)
+			assert.Error(t, err)
+			assert.NotErrorIs(t, err, ErrMalformed, "the caller's fault, not a peer's")
+			assert.Equal(t, "what was there before", string(b))
+
+			var w shortWriter
+			n, err := h.WriteTo(&w)
+			assert.Error(t, err)
+			assert.Zero(t, n)
+			assert.Zero(t, w.calls)
 		})
 	}
 }
 
-func TestParseOracle(t *testing.T) {
-	eachWireCase(t, func(t *testing.T, c wireCase) {
-		h, n, err := oracleParse(c.wire)
-		assert.Equal(t, c.err, err)
+// shortWriter notes what it gets, and answers as it is told.
+type shortWriter struct {
+	calls int
+	got   []byte
+	short int // bytes less than it got
+	err   error
+}
+
+func (w *shortWriter) Write(b []byte) (int, error) {
+	w.calls++
+	w.got = append(w.got, b...)
+	return len(b) - w.short, w.err
+}
+
+func TestWriteTo(t *testing.T) {
+	eachGoodRow(t, func(t *testing.T, row wiretest.Row) {
+		h := headerOf(row.Want)
+		want, err := h.AppendTo(nil)
+		require.NoError(t, err)
+		var w shortWriter
+		n, err := h.WriteTo(&w)
+		require.NoError(t, err)
+		assert.EqualValues(t, len(want), n)
+		assert.Equal(t, 1, w.calls, "writes")
+		assert.Equal(t, want, w.got)
+	})
+
+	h := inetHeader(V2, TCP4, "192.168.0.1:56324", "192.168.0.11:443")
+	failed := errors.New("the writer's own")
+	for _, c := range []struct {
+		w    shortWriter
+		n    int64
+		want error
+	}{
+		{shortWriter{short: 28, err: failed}, 0, failed},
+		{shortWriter{short: 20, err: failed}, 8, failed},
+		{shortWriter{short: 0, err: failed}, 28, failed},
+		{shortWriter{short: 20}, 8, io.ErrShortWrite},
+	} {
+		n, err := h.WriteTo(&c.w)
+		assert.Equal(t, c.want, err)
 		assert.Equal(t, c.n, n)
-		assert.True(t, sameHeader(c.want, h), "got %v, want %v", h, c.want)
-		for _, length := range wireLengths(c.wire) {
-			requireAgreement(t, c.wire[:length])
-		}
-	})
-}
-
-// Each byte of each header is replaced by others, which finds off-by-one errors that rows miss.
-func TestParseReplaced(t *testing.T) {
-	eachWireCase(t, func(t *testing.T, c wireCase) {
-		if c.err != nil || len(c.wire) > 300 {
-			return
-		}
-		b := bytes.Clone(c.wire)
-		for i := range c.n {
-			for _, other := range []byte{c.wire[i] + 1, c.wire[i] - 1, c.wire[i] ^ 0x20, 0, ' ', '0', ':', '\r', 0xff} {
-				b[i] = other
-				requireAgreement(t, b)
-			}
-			b[i] = c.wire[i]
-		}
-	})
-}
-
-func TestParseAllocs(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector allocates")
+		assert.Equal(t, 1, c.w.calls, "writes")
 	}
-	for _, c := range wireCases() {
-		allocs := testing.AllocsPerRun(5, func() { _, _, _ = Parse(c.wire) })
-		assert.Zero(t, allocs, "%s/%s", c.section, c.name)
+	var _ io.WriterTo = &h
+}
+
+func TestAddrs(t *testing.T) {
+	tcp := func(s string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
+	udp := func(s string) net.Addr { return net.UDPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
+	unix := func(network, name string) net.Addr { return &net.UnixAddr{Net: network, Name: name} }
+	names := func(p Protocol, source, destination string) Header {
+		return unixHeader(p, wiretest.Unix(source, destination))
+	}
+	full := strings.Repeat("/path", 22)[:108]
+	for _, c := range []struct {
+		h                   Header
+		source, destination net.Addr
+	}{
+		{inetHeader(V1, TCP4, "1.2.3.4:5", "6.7.8.9:10"), tcp("1.2.3.4:5"), tcp("6.7.8.9:10")},
+		{inetHeader(V1, TCP6, "[::1]:5", "[2001::2]:10"), tcp("[::1]:5"), tcp("[2001::2]:10")},
+		{
+			inetHeader(V1, TCP6, "[::ffff:1.2.3.4]:5", "[::ffff:6.7.8.9]:10"),
+			tcp("1.2.3.4:5"), tcp("6.7.8.9:10"),
+		},
+		{inetHeader(V2, TCP4, "1.2.3.4:0", "0.0.0.0:65"), tcp("1.2.3.4:0"), tcp("0.0.0.0:65")},
+		{inetHeader(V2, UDP4, "1.2.3.4:5", "6.7.8.9:10"), udp("1.2.3.4:5"), udp("6.7.8.9:10")},
+		{inetHeader(V2, TCP6, "[::]:0", "[::102:304]:10"), tcp("[::]:0"), tcp("[::102:304]:10")},
+		{inetHeader(V2, TCP6, "[::ffff:1.2.3.4]:5", "[::1]:10"), tcp("1.2.3.4:5"), tcp("[::1]:10")},
+		{inetHeader(V2, UDP6, "[::1]:5", "[::ffff:6.7.8.9]:10"), udp("[::1]:5"), udp("6.7.8.9:10")},
+		{
+			names(UnixStream, "/run/client", "/run/server"),
+			unix("unix", "/run/client"), unix("unix", "/run/server"),
+		},
+		{names(UnixDatagram, "", full), unix("unixgram", ""), unix("unixgram", full)},
+		{names(UnixStream, "\x00client", "/a\x00b"), unix("unix", "@client"), unix("unix", "/a")},
+		{Header{Version: V1, Command: Proxy}, nil, nil},
+		{Header{Version: V2, Command: Local}, nil, nil},
+		{Header{Version: V2, Command: Proxy, Protocol: 0x20}, nil, nil},
+		{Header{}, nil, nil},
+	} {
+		source, destination := c.h.SourceAddr(), c.h.DestinationAddr()
+		assert.Equal(t, c.source == nil, source == nil, "a nil pointer isn't nil: %v", c.h)
+		assert.Equal(t, c.source != nil, c.h.HasAddrs())
+		const typed = "%T %[1]v"
+		assert.Equal(t, fmt.Sprintf(typed, c.source), fmt.Sprintf(typed, source))
+		assert.Equal(t, fmt.Sprintf(typed, c.destination), fmt.Sprintf(typed, destination))
+		if c.source != nil {
+			assert.Equal(t, c.source.Network(), source.Network())
+			assert.Equal(t, c.destination.Network(), destination.Network())
+		}
+		if want, ok := c.source.(interface{ AddrPort() netip.AddrPort }); ok {
+			got := source.(interface{ AddrPort() netip.AddrPort })
+			assert.Equal(t, want.AddrPort(), got.AddrPort(), "mapped, which the string hides")
+		}
+	}
+}
+
+func TestUnixAddrs(t *testing.T) {
+	full := strings.Repeat("/path", 22)[:108]
+	for _, c := range []struct{ source, destination, wireSource, wireDestination string }{
+		{"", "", "", ""},
+		{"/run/client", "/run/server", "/run/client", "/run/server"},
+		{full, full[1:], full, full[1:]},
+		{"@client", "@", "\x00client", "\x00"},
+		{"\x00client", "a@b", "\x00client", "a@b"},
+	} {
+		u, err := NewUnixAddrs(c.source, c.destination)
+		require.NoError(t, err)
+		assert.Equal(t, wiretest.Unix(c.wireSource, c.wireDestination), string(u[:]))
+		assert.Equal(t, strings.TrimRight(c.wireSource, "\x00"), string(u.Source()))
+		assert.Equal(t, strings.TrimRight(c.wireDestination, "\x00"), string(u.Destination()))
+	}
+	for _, c := range [][2]string{{full + "x", ""}, {"", full + "x"}, {full + full, "y"}} {
+		u, err := NewUnixAddrs(c[0], c[1])
+		assert.Error(t, err)
+		assert.Nil(t, u)
+	}
+	u := UnixAddrs([]byte(wiretest.Unix("/run/a\x00rest", "\x00abstract\x00name\x00")))
+	assert.Equal(t, "/run/a", string(u.Source()), "a path ends at its first zero")
+	assert.Equal(t, "\x00abstract\x00name", string(u.Destination()), "without trailing zeros")
+}
+
+func TestStrings(t *testing.T) {
+	for _, c := range []struct {
+		v    fmt.Stringer
+		want string
+	}{
+		{V1, "v1"}, {V2, "v2"}, {Version(7), "v7"},
+		{Local, "LOCAL"}, {Proxy, "PROXY"}, {Command(9), "Command(9)"},
+		{Unspec, "UNSPEC"}, {TCP4, "TCP4"}, {UDP4, "UDP4"}, {TCP6, "TCP6"}, {UDP6, "UDP6"},
+		{UnixStream, "UNIX_STREAM"}, {UnixDatagram, "UNIX_DGRAM"},
+		{Protocol(0x20), "Protocol(0x20)"}, {Protocol(0xff), "Protocol(0xff)"},
+		{
+			inetHeader(V2, TCP4, "192.0.2.7:56324", "192.0.2.1:443"),
+			"v2 PROXY TCP4 192.0.2.7:56324 -> 192.0.2.1:443",
+		},
+		{
+			*headerOf(wiretest.Header{Version: 2, Command: 1, Protocol: 0x20}),
+			"v2 PROXY Protocol(0x20)",
+		},
+		{Header{Version: V2}, "v2 LOCAL UNSPEC"},
+	} {
+		assert.Equal(t, c.want, c.v.String())
+	}
+	h := inetHeader(V2, UDP6, "[2001:db8::1]:5", "[::ffff:192.0.2.1]:443")
+	h.TLVs = TLVs(wiretest.TLV(0x01, "h2"))
+	assert.Equal(t, "v2 PROXY UDP6 [2001:db8::1]:5 -> 192.0.2.1:443, 5 bytes of TLVs", h.String())
+
+	// What strangers sent mustn't reach a log as control codes.
+	unix, err := NewUnixAddrs("/run/\x1b[2J\nx", "@ä")
+	require.NoError(t, err)
+	h = Header{Version: V2, Command: Proxy, Protocol: UnixStream, Unix: unix}
+	assert.Equal(t, `v2 PROXY UNIX_STREAM "/run/\x1b[2J\nx" -> "@\u00e4"`, h.String())
+}
+
+func TestVersionText(t *testing.T) {
+	for _, v := range []Version{V1, V2} {
+		text, err := v.MarshalText()
+		require.NoError(t, err)
+		var again Version
+		require.NoError(t, again.UnmarshalText(text))
+		assert.Equal(t, v, again)
+	}
+	for _, v := range []Version{0, 3} {
+		text, err := v.MarshalText()
+		assert.ErrorContains(t, err, "there is no version")
+		assert.Nil(t, text)
+	}
+	v := V2
+	for _, text := range []string{"", "v", "v0", "v3", "1", "V1", "v1 "} {
+		assert.ErrorContains(t, v.UnmarshalText([]byte(text)), "expected v1 or v2", text)
+		assert.Equal(t, V2, v, text)
 	}
 }
 
 // What Parse returns is its caller's bytes; Clone's isn't.
 func TestClone(t *testing.T) {
-	tlvs := wireTLV(0x01, "h2")
-	unix := wireUnix("/run/client", "/run/server")
-	for _, wire := range []string{
-		"PROXY TCP6 ::1 ::2 1 2\r\n",
-		wireV2(0x20, 0x00),
-		wireV2(0x21, 0x11, wireInet4),
-		wireV2(0x21, 0x22, wireInet6, tlvs),
-		wireV2(0x21, 0x31, unix),
-		wireV2(0x21, 0x32, unix, tlvs),
-	} {
-		b := []byte(wire)
-		h, n, err := Parse(b)
+	eachGoodRow(t, func(t *testing.T, row wiretest.Row) {
+		b := append([]byte(nil), row.Wire...)
+		h, _, err := Parse(b)
 		require.NoError(t, err)
-		again, _, _ := Parse([]byte(wire))
 		clone := h.Clone()
-		assert.True(t, sameHeader(h, clone), "%v", clone)
+		requireHeader(t, row.Want, clone)
 
 		clear(b)
-		assert.True(t, sameHeader(again, clone), "%v changed with the bytes it was parsed from", clone)
+		requireHeader(t, row.Want, clone)
+		assert.Equal(t, len(clone.TLVs) == 0, clone.TLVs == nil, "a header without has none")
 		if len(h.TLVs) > 0 {
-			assert.Zero(t, h.TLVs[0], "TLVs alias the bytes")
-			assert.LessOrEqual(t, cap(h.TLVs), len(h.TLVs), "append to the TLVs would overwrite the payload")
+			assert.Equal(t, make(TLVs, len(h.TLVs)), h.TLVs, "TLVs alias the bytes")
+			assert.Equal(t, len(h.TLVs), cap(h.TLVs), "append would overwrite the payload")
 		}
 		if h.Unix != nil {
 			assert.Equal(t, UnixAddrs{}, *h.Unix, "AF_UNIX addresses alias the bytes")
-			grown, err := clone.TLVs.Append(TypeNoop, []byte("more"))
+			_, err := clone.TLVs.Append(TypeNoop, []byte("more"))
 			require.NoError(t, err)
-			assert.NotEmpty(t, grown)
-			assert.Equal(t, again.Unix, clone.Unix, "append to a clone's TLVs changed its addresses")
+			requireHeader(t, row.Want, clone)
 		}
-		assert.Len(t, wire, n)
-	}
+	})
+	assert.Nil(t, (*Header)(nil).Clone())
 }
 
-// What strangers sent mustn't reach a log as control codes.
-func TestHeaderStringIsPrintable(t *testing.T) {
-	unix, err := NewUnixAddrs("/run/\x1b[2J\nx", "@ä")
-	require.NoError(t, err)
-	h := Header{Version: V2, Command: Proxy, Protocol: UnixStream, Unix: unix}
-	assert.Equal(t, `v2 PROXY UNIX_STREAM "/run/\x1b[2J\nx" -> "@\u00e4"`, h.String())
+// A header can be written over the bytes that it was parsed from, whatever has changed in it.
+func TestAppendToInPlace(t *testing.T) {
+	tlvs := wiretest.TLV(0x01, "h2") + wiretest.TLV(0x02, "a.example")
+	for _, c := range []struct {
+		name, wire string
+		change     func(h *Header)
+	}{
+		{"nothing", wiretest.V2(0x20, 0x00), func(h *Header) {}},
+		{"addresses grow", wiretest.V2(0x21, 0x11, wiretest.Inet4, tlvs),
+			func(h *Header) {
+				h.Protocol, h.Source = TCP6, netip.MustParseAddrPort("[2001:db8::1]:1")
+				h.Destination = netip.MustParseAddrPort("[2001:db8::2]:2")
+			}},
+		{"addresses shrink", wiretest.V2(0x21, 0x22, wiretest.Inet6, tlvs),
+			func(h *Header) {
+				h.Protocol, h.Source = UDP4, netip.MustParseAddrPort("192.0.2.1:1")
+				h.Destination = netip.MustParseAddrPort("192.0.2.2:2")
+			}},
+		{"unix", wiretest.V2(0x21, 0x31, wiretest.Unix("/a", "/b"), tlvs),
+			func(h *Header) { h.Protocol = UnixDatagram }},
+		{"one TLV less", wiretest.V2(0x21, 0x31, wiretest.Unix("/a", "/b"), tlvs),
+			func(h *Header) { h.TLVs = h.TLVs[5:] }},
+	} {
+		for _, before := range []int{0, 1, 16, 40, 300} {
+			buf := make([]byte, before, 1024)
+			buf = append(buf, c.wire...)
+			h, _, err := Parse(buf[before:])
+			require.NoError(t, err, c.name)
+			c.change(&h)
+			want, err := h.Clone().AppendTo(nil)
+			require.NoError(t, err, c.name)
+			for _, at := range []int{0, 1, before} {
+				copied := append(make([]byte, 0, 1024), buf...)
+				h, _, err := Parse(copied[before:])
+				require.NoError(t, err, c.name)
+				c.change(&h)
+				got, err := h.AppendTo(copied[:at])
+				require.NoError(t, err, c.name)
+				assert.Equal(t, want, got[at:], "%s, %d bytes before, at %d", c.name, before, at)
+			}
+		}
+	}
 }

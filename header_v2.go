@@ -3,6 +3,7 @@ package proxyproto
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"strconv"
 )
 
@@ -35,7 +36,8 @@ func NewUnixAddrs(source, destination string) (*UnixAddrs, error) {
 	u := new(UnixAddrs)
 	for i, name := range []string{source, destination} {
 		if len(name) > lenUnixName {
-			return nil, unencodable("the socket name " + strconv.Quote(name) + " has more than 108 bytes")
+			return nil, unencodable(
+				"the socket name " + strconv.Quote(name) + " has more than 108 bytes")
 		}
 		wire := u[i*lenUnixName:]
 		copy(wire, name)
@@ -70,13 +72,7 @@ func unixName(b []byte) []byte {
 	return b[:end]
 }
 
-// parse reads a header of either version; that of version 2 itself, because one more call would
-// cost 1 of 6 ns. It writes to h early: by the time that the TLVs are checked these writes are
-// done, and the copy that returns h needn't wait for them (28 against 23 ns with four TLVs).
-func parse(h *Header, b []byte) (int, error) {
-	if len(b) > 0 && b[0] == prefixV1[0] {
-		return parseV1(h, b)
-	}
+func parseV2(h *Header, b []byte) (int, error) {
 	if len(b) < lenV2 || string(b[:len(signatureV2)]) != signatureV2 {
 		return 0, refuseStartV2(b)
 	}
@@ -96,14 +92,12 @@ func parse(h *Header, b []byte) (int, error) {
 	switch protocol {
 	case TCP4, UDP4:
 		w := (*[lenV2 + lenIPv4]byte)(b)
-		source := netip.AddrPortFrom(netip.AddrFrom4([4]byte(w[16:])), binary.BigEndian.Uint16(w[24:]))
-		destination := netip.AddrPortFrom(netip.AddrFrom4([4]byte(w[20:])), binary.BigEndian.Uint16(w[26:]))
-		h.Source, h.Destination = source, destination
+		h.Source = withPort(netip.AddrFrom4([4]byte(w[16:])), w[24:])
+		h.Destination = withPort(netip.AddrFrom4([4]byte(w[20:])), w[26:])
 	case TCP6, UDP6:
 		w := (*[lenV2 + lenIPv6]byte)(b)
-		source := netip.AddrPortFrom(netip.AddrFrom16([16]byte(w[16:])), binary.BigEndian.Uint16(w[48:]))
-		destination := netip.AddrPortFrom(netip.AddrFrom16([16]byte(w[32:])), binary.BigEndian.Uint16(w[50:]))
-		h.Source, h.Destination = source, destination
+		h.Source = withPort(netip.AddrFrom16([16]byte(w[16:])), w[48:])
+		h.Destination = withPort(netip.AddrFrom16([16]byte(w[32:])), w[50:])
 	case UnixStream, UnixDatagram:
 		h.Unix = (*UnixAddrs)(b[lenV2:])
 	default:
@@ -112,19 +106,16 @@ func parse(h *Header, b []byte) (int, error) {
 	if size == addresses {
 		return size, nil
 	}
-	h.TLVs = TLVs(b[addresses:size:size])
-	var err error
-	crc, plain := h.TLVs.plain()
-	if !plain {
-		err = checkTLVs(b[:size], addresses, size)
-	} else if crc > 0 {
-		err = verify(b[:size], addresses+crc)
-	}
-	if err != nil {
+	if err := checkTLVs(b[:size], addresses, size); err != nil {
 		*h = Header{}
 		return 0, err
 	}
+	h.TLVs = TLVs(b[addresses:size:size])
 	return size, nil
+}
+
+func withPort(addr netip.Addr, port []byte) netip.AddrPort {
+	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(port))
 }
 
 // lenAddresses is how long the addresses of a protocol are, 0 if it has none.
@@ -195,47 +186,49 @@ func appendV2(h *Header, b []byte) ([]byte, error) {
 	case h.Command == Local && h.Protocol != Unspec:
 		return b, unencodable("a LOCAL header has no protocol")
 	case h.Protocol.unspec() && len(h.TLVs) > 0:
-		return b, unencodable("receivers don't look for TLVs in a " + h.Command.String() + " " + h.Protocol.String() + " header")
+		return b, unencodable("receivers don't look for TLVs in a " +
+			h.Command.String() + " " + h.Protocol.String() + " header")
 	}
 	if err := h.checkAddresses(); err != nil {
 		return b, err
 	}
-	start := len(b)
-	w := append(b, signatureV2...)
-	w = append(w, byte(V2)<<4|byte(h.Command), byte(h.Protocol), 0, 0)
+	addresses := lenV2 + lenAddresses(h.Protocol)
+	size := addresses + len(h.TLVs)
+	if size > maxHeader {
+		return b, unencodable("the addresses and TLVs have more than 65535 bytes")
+	}
+	crc := 0
+	if len(h.TLVs) > 0 {
+		var err *FormatError
+		if crc, err = frameTLVs(h.TLVs, 0, len(h.TLVs)); err != nil {
+			return b, unencodable(err.Rule)
+		}
+	}
+
+	// What b has room for may be where the TLVs and the Unix addresses are: they go first.
+	b = slices.Grow(b, size)
+	header := b[len(b) : len(b)+size]
+	if h.Unix != nil {
+		unix := *h.Unix
+		copy(header[addresses:], h.TLVs)
+		copy(header[lenV2:], unix[:])
+	} else {
+		copy(header[addresses:], h.TLVs)
+	}
+
+	w := append(header[:0], signatureV2...)
+	w = append(w, byte(V2)<<4|byte(h.Command), byte(h.Protocol))
+	w = binary.BigEndian.AppendUint16(w, uint16(size-lenV2))
 	switch h.Protocol {
 	case TCP4, UDP4, TCP6, UDP6:
 		w, _ = h.Source.Addr().AppendBinary(w)
 		w, _ = h.Destination.Addr().AppendBinary(w)
-		w = h.appendPorts(w)
-	case UnixStream, UnixDatagram:
-		w = append(w, h.Unix[:]...)
+		w = binary.BigEndian.AppendUint16(w, h.Source.Port())
+		binary.BigEndian.AppendUint16(w, h.Destination.Port())
 	}
-	addresses := len(w) - start
-	w = append(w, h.TLVs...)
-	header := w[start:]
-	if len(header) > maxHeader {
-		return b, unencodable("the addresses and TLVs have more than 65535 bytes")
+	if crc > 0 {
+		crc += addresses
+		binary.BigEndian.PutUint32(header[crc:], checksum(header, crc))
 	}
-	binary.BigEndian.PutUint16(header[14:], uint16(len(header)-lenV2))
-	if len(h.TLVs) > 0 {
-		crc, plain := h.TLVs.plain()
-		if !plain {
-			var err *FormatError
-			if crc, err = frameTLVs(header, addresses, len(header)); err != nil {
-				return b, unencodable(err.Rule)
-			}
-		} else if crc > 0 {
-			crc += addresses
-		}
-		if crc > 0 {
-			binary.BigEndian.PutUint32(header[crc:], checksum(header, crc))
-		}
-	}
-	return w, nil
-}
-
-func (h *Header) appendPorts(b []byte) []byte {
-	b = binary.BigEndian.AppendUint16(b, h.Source.Port())
-	return binary.BigEndian.AppendUint16(b, h.Destination.Port())
+	return b[:len(b)+size], nil
 }

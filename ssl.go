@@ -1,6 +1,10 @@
 package proxyproto
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"unicode"
+	"unicode/utf8"
+)
 
 // The value of an SSL TLV, section 2.2.6:
 //
@@ -49,10 +53,10 @@ type SSL struct {
 	TLVs TLVs
 }
 
-// SSL returns the first SSL TLV, and whether there is one. Its TLVs alias t. A header has none
-// if the proxy wasn't told to send it.
+// SSL returns the SSL TLV, and whether there is exactly one: see [TLVs.ALPN]. Its TLVs alias t. A
+// header has none if the proxy wasn't told to send it.
 func (t TLVs) SSL() (SSL, bool) {
-	value, ok := t.Lookup(TypeSSL)
+	value, ok := t.only(TypeSSL)
 	if !ok || len(value) < lenSSL {
 		return SSL{}, false
 	}
@@ -76,18 +80,41 @@ func (s SSL) Verified() bool {
 }
 
 // CommonName returns the common name in the subject of the client's certificate, in UTF-8 (section
-// 2.2.6), and whether there is one and the certificate is verified: see [SSL.Verified]. A certificate's
-// authority answers for the name; it needn't be unique, nor a host name.
+// 2.2.6), and whether there is exactly one, it is printable, and the certificate is verified: see
+// [SSL.Verified]. It is for logs and for people.
 //
-// The name in a certificate that isn't verified is whatever the client likes. It is to be had
-// from TLVs, as [SubtypeSSLCN].
-func (s SSL) CommonName() ([]byte, bool) { return s.identity(SubtypeSSLCN) }
+// Don't authorize by it: ask the certificate, which [SSL.ClientCert] returns if the proxy sends it,
+// for its DNS names, or another field that its authority answers for. The name needn't be unique,
+// nor a host name. And HAProxy and nginx copy its bytes without their encoding: a name of two Chinese
+// characters in an old form, BMPString, can have the bytes of "root".
+//
+// The name in a certificate that isn't verified is whatever the client likes. It is available from
+// TLVs, as [SubtypeSSLCN].
+func (s SSL) CommonName() ([]byte, bool) {
+	name, ok := s.identity(SubtypeSSLCN)
+	if !ok || !printable(name) {
+		return nil, false
+	}
+	return name, true
+}
+
+// printable reports whether b is UTF-8 for characters that can be seen, and spaces.
+func printable(b []byte) bool {
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		if r == utf8.RuneError && n == 1 || !unicode.IsPrint(r) {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}
 
 // ClientCert returns the client's certificate in DER (section 2.2.6), for x509.ParseCertificate, and
 // whether there is one and it is verified: see [SSL.Verified]. Few proxies send it.
 //
-// A certificate that the proxy didn't verify is to be had from TLVs, as
-// [SubtypeSSLClientCert]. To verify it yourself, check that s.TLS() holds and that
+// A certificate that the proxy didn't verify is available from TLVs, as [SubtypeSSLClientCert]. To
+// verify it yourself, check that s.TLS() holds and that
 // [ClientCertConn] or [ClientCertSess] is set, too: the certificate alone is public, and it is
 // the TLS handshake with the proxy in which the client proves to have its key.
 func (s SSL) ClientCert() ([]byte, bool) { return s.identity(SubtypeSSLClientCert) }
@@ -96,7 +123,7 @@ func (s SSL) identity(typ TLVType) ([]byte, bool) {
 	if !s.Verified() {
 		return nil, false
 	}
-	return s.TLVs.Lookup(typ)
+	return s.TLVs.only(typ)
 }
 
 // Version returns the name of the TLS version (section 2.2.6), "TLSv1.3" in OpenSSL's words, and

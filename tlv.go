@@ -38,18 +38,19 @@ const (
 	TypeMaxFuture     TLVType = 0xFF
 )
 
-var typeNames = map[TLVType]string{
+var typeNames = [...]string{
 	TypeALPN: "ALPN", TypeAuthority: "AUTHORITY", TypeCRC32C: "CRC32C", TypeNoop: "NOOP",
 	TypeUniqueID: "UNIQUE_ID", TypeSSL: "SSL", TypeNetNS: "NETNS",
 	SubtypeSSLVersion: "SSL_VERSION", SubtypeSSLCN: "SSL_CN", SubtypeSSLCipher: "SSL_CIPHER",
-	SubtypeSSLSigAlg: "SSL_SIG_ALG", SubtypeSSLKeyAlg: "SSL_KEY_ALG", SubtypeSSLGroup: "SSL_GROUP",
-	SubtypeSSLSigScheme: "SSL_SIG_SCHEME", SubtypeSSLClientCert: "SSL_CLIENT_CERT",
+	SubtypeSSLSigAlg: "SSL_SIG_ALG", SubtypeSSLKeyAlg: "SSL_KEY_ALG",
+	SubtypeSSLGroup: "SSL_GROUP", SubtypeSSLSigScheme: "SSL_SIG_SCHEME",
+	SubtypeSSLClientCert: "SSL_CLIENT_CERT",
 }
 
 // String returns the spec's name without its prefix, or the number.
 func (t TLVType) String() string {
-	if name, ok := typeNames[t]; ok {
-		return name
+	if int(t) < len(typeNames) && typeNames[t] != "" {
+		return typeNames[t]
 	}
 	return "0x" + strconv.FormatUint(uint64(t), 16)
 }
@@ -80,26 +81,6 @@ func (t TLVs) All() iter.Seq2[TLVType, []byte] {
 	}
 }
 
-// plain reports whether t is well-formed and has nothing that needs a closer look (nor SSL), and
-// where the value of the CRC32C is: 0 if there is none.
-func (t TLVs) plain() (crc int, ok bool) {
-	at := uint(0)
-	for at+2 < uint(len(t)) {
-		typ, n := TLVType(t[at]), uint(t[at+1])<<8|uint(t[at+2])
-		if typ == TypeSSL || typ == TypeUniqueID && n > maxUniqueID {
-			return 0, false
-		}
-		if typ == TypeCRC32C {
-			if n != lenCRC32C || crc > 0 {
-				return 0, false
-			}
-			crc = int(at) + lenTLV
-		}
-		at += lenTLV + n
-	}
-	return crc, at == uint(len(t))
-}
-
 // Lookup returns the value of the first TLV of a type, and whether there is one. The value
 // aliases t.
 func (t TLVs) Lookup(typ TLVType) ([]byte, bool) {
@@ -110,6 +91,48 @@ func (t TLVs) Lookup(typ TLVType) ([]byte, bool) {
 	}
 	return nil, false
 }
+
+// only returns the value of the TLV of a type if there is exactly one.
+func (t TLVs) only(typ TLVType) (only []byte, ok bool) {
+	for typ2, value := range t.All() {
+		if typ2 == typ {
+			if ok {
+				return nil, false
+			}
+			only, ok = value, true
+		}
+	}
+	return only, ok
+}
+
+// ALPN returns the application protocol that the client negotiated with the proxy (section
+// 2.2.1), "h2" for example, and whether the proxy said so. It aliases t.
+//
+// It is what was spoken with the client, and what follows the header only if the proxy passes
+// that on unchanged.
+//
+// ALPN, Authority, UniqueID, NetNS and SSL report false if there are several TLVs of their type,
+// which the spec neither forbids nor explains: HAProxy believes the last one and varnish the first.
+// A proxy that passes TLVs on and appends its own sends such a header, and what the first one says
+// may be the word of whoever sent it to the proxy. [TLVs.All] has them all.
+func (t TLVs) ALPN() ([]byte, bool) { return t.only(TypeALPN) }
+
+// Authority returns the host name that the client asked for, in UTF-8 (section 2.2.2), and
+// whether there is exactly one: over TLS the server name of its hello (SNI). It aliases t.
+//
+// The client chose it, and neither the proxy nor Parse has checked that it is a name at all: don't
+// authorize by it, and quote it in logs. The request that follows may ask for another host.
+func (t TLVs) Authority() ([]byte, bool) { return t.only(TypeAuthority) }
+
+// UniqueID returns the proxy's name for the connection, up to 128 bytes of any value (section
+// 2.2.5), and whether it gave exactly one. Through a chain of proxies that pass it on it stays the
+// same, so that their logs and yours can be joined. It aliases t.
+func (t TLVs) UniqueID() ([]byte, bool) { return t.only(TypeUniqueID) }
+
+// NetNS returns the name of the network namespace that the header's addresses belong to, in
+// US-ASCII (section 2.2.7), and whether there is exactly one. The same address in two namespaces
+// is two different clients. It aliases t.
+func (t TLVs) NetNS() ([]byte, bool) { return t.only(TypeNetNS) }
 
 // Append appends a TLV, as append does, and returns the extended vectors; value is copied. It
 // is an error, with t returned as it was, if they would no longer fit in a header. For a
@@ -124,13 +147,18 @@ func (t TLVs) Append(typ TLVType, value []byte) (TLVs, error) {
 }
 
 // Set returns a copy of t with one TLV of the type, at the end, in place of all that t has of it.
-// A sender says so what it knows itself, whatever the hop before said. The errors are those of
-// [TLVs.Append], with a nil result.
+// Use it for what you know yourself, so that it doesn't stand beside what the hop before you said.
+// It fails as [TLVs.Append] does, and then returns nil.
 func (t TLVs) Set(typ TLVType, value []byte) (TLVs, error) {
-	return t.Without(typ).Append(typ, value)
+	set, err := t.Without(typ).Append(typ, value)
+	if err != nil {
+		return nil, err
+	}
+	return set, nil
 }
 
-// Without returns a copy of t without the TLVs of these types.
+// Without returns a copy of t without the TLVs of these types. The copy ends where t stops being
+// well-formed, which it does nowhere if Parse returned it.
 func (t TLVs) Without(types ...TLVType) TLVs {
 	kept := make(TLVs, 0, len(t))
 	for typ, value := range t.All() {
@@ -143,14 +171,15 @@ func (t TLVs) Without(types ...TLVType) TLVs {
 }
 
 // checkTLVs checks the TLVs of a header of size bytes which stand from byte at on. b is the
-// header as far as it is there: it is refused as soon as no more bytes could mend it.
+// header as far as it is there: it is refused as soon as no more bytes could repair it.
 func checkTLVs(b []byte, at, size int) error {
 	crc, err := frameTLVs(b, at, size)
 	if err != nil {
 		return err
 	}
-	if crc > 0 && len(b) == size {
-		return verify(b, crc)
+	// On the wire the checksum is in network byte order, as senders have it.
+	if crc > 0 && len(b) == size && binary.BigEndian.Uint32(b[crc:]) != checksum(b, crc) {
+		return formatError(badCRC32C, crc-lenTLV)
 	}
 	return nil
 }
@@ -162,6 +191,15 @@ func checkTLVs(b []byte, at, size int) error {
 // the order in which bytes settle them, so that fewer bytes never break another rule than more.
 func frameTLVs(b []byte, at, size int) (crc int, err *FormatError) {
 	for at < size {
+		// Most keep the rules that their type has by being whole: 17 instead of 22 ns for a header
+		// with four TLVs.
+		if at+2 < len(b) {
+			n := int(b[at+1])<<8 | int(b[at+2])
+			if next := at + lenTLV + n; next <= size && !TLVType(b[at]).judged(n) {
+				at = next
+				continue
+			}
+		}
 		room := size - at - lenTLV
 		if room < 0 {
 			return 0, formatError(badTLVHead, at)
@@ -170,7 +208,8 @@ func frameTLVs(b []byte, at, size int) (crc int, err *FormatError) {
 			return crc, nil
 		}
 		n, known := tlvLength(b, at)
-		switch TLVType(b[at]) {
+		typ := TLVType(b[at])
+		switch typ {
 		case TypeCRC32C:
 			if crc > 0 {
 				return 0, formatError(badCRC32CTwice, at)
@@ -198,10 +237,7 @@ func frameTLVs(b []byte, at, size int) (crc int, err *FormatError) {
 			return crc, nil
 		}
 		next := at + lenTLV + n
-		if next < size && size < next+lenTLV {
-			return 0, formatError(badTLVHead, next)
-		}
-		if TLVType(b[at]) == TypeSSL {
+		if typ == TypeSSL && fills(n, room) {
 			if sub := frameSubTLVs(b, at+lenTLV+lenSSL, next); sub > 0 {
 				return 0, formatError(badSubTLV, sub)
 			}
@@ -209,6 +245,11 @@ func frameTLVs(b []byte, at, size int) (crc int, err *FormatError) {
 		at = next
 	}
 	return crc, nil
+}
+
+// judged reports whether a TLV with n bytes needs a closer look than at its length.
+func (t TLVType) judged(n int) bool {
+	return t == TypeCRC32C || t == TypeSSL || t == TypeUniqueID && n > maxUniqueID
 }
 
 // frameSubTLVs returns where the first TLV is that doesn't fit between at and end, or 0.
@@ -232,7 +273,7 @@ func frameSubTLVs(b []byte, at, end int) int {
 	return 0
 }
 
-// fills reports whether a value of at least n bytes, alone or with TLVs behind it, fills room bytes.
+// fills reports whether a value of at least n bytes, alone or with TLVs after it, fills room bytes.
 func fills(n, room int) bool { return room == n || room >= n+lenTLV }
 
 // tlvLength returns the length of the value of the TLV at byte at if it is known, or else the
@@ -248,15 +289,6 @@ func tlvLength(b []byte, at int) (n int, known bool) {
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// verify compares the CRC32C of a header with the one that it has at byte at. On the wire the
-// number is in network byte order, as senders do.
-func verify(header []byte, at int) error {
-	if binary.BigEndian.Uint32(header[at:]) != checksum(header, at) {
-		return formatError(badCRC32C, at-lenTLV)
-	}
-	return nil
-}
 
 // checksum returns the CRC32C of a header whose checksum's value is at byte at, which counts
 // as zero (section 2.2.3). The four bytes that are there cancel out, being taken twice: that saves

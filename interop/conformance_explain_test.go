@@ -10,6 +10,20 @@ import (
 // readLong is the reading of valid headers over the limits that others have.
 const readLong = "longer than 1,024 bytes"
 
+// readMixed is the reading of lines that nginx writes when it has replaced the client's address.
+const readMixed = "TCP, an address isn't of the keyword's family"
+
+// mixed tells whether a good line is one of those.
+func mixed(line string) bool {
+	fields := strings.Fields(line)
+	for _, address := range fields[2:4] {
+		if strings.Contains(address, ":") != (fields[1] == "TCP6") {
+			return true
+		}
+	}
+	return false
+}
+
 // reading says what the specimen is by this library's reading of the spec: which rule it breaks, or
 // which kind of header it is.
 func reading(sent []byte) string {
@@ -29,6 +43,8 @@ func reading(sent []byte) string {
 		return "LOCAL"
 	case h.Version == proxyproto.V1 && h.Protocol == proxyproto.Unspec:
 		return "UNKNOWN"
+	case h.Version == proxyproto.V1 && mixed(string(sent[:n])):
+		return readMixed
 	}
 	switch h.Protocol {
 	case proxyproto.TCP4, proxyproto.TCP6:
@@ -75,27 +91,33 @@ var explanations = map[string]explanation{
 	"cut off": {"2.2", "The receiver must also reject incoming connections containing partial protocol headers.",
 		"Here the sender ends the connection inside the header."},
 
-	"a single space must follow": {"2.1", sentenceExact, "Every separator is exactly one space."},
-	"the protocol must be TCP4, TCP6 or UNKNOWN": {"2.1", sentenceExact,
+	readMixed: {"2.1", sentenceFamily, "nginx writes and reads such lines: see [the issue]" +
+		"(https://trac.nginx.org/nginx/ticket/1609). It is the one place where we take what the grammar doesn't have: " +
+		"the addresses are good, and each of them says its family itself."},
+	"expected an IPv4 or IPv6 address": {"2.1", sentenceFamily, "What is there begins no address of either family."},
+	"expected an IP address: nginx writes its Unix socket's name here, let it listen on 127.0.0.1": {"2.1",
+		sentenceFamily, "nginx writes it, and doesn't read it."},
+	"expected a single space": {"2.1", sentenceExact, "Every separator is exactly one space."},
+	"expected TCP4, TCP6 or UNKNOWN": {"2.1", sentenceExact,
 		`Only "TCP4" and "TCP6" are allowed, and others must be reported as "UNKNOWN".`},
-	"a space or CRLF must follow UNKNOWN":                               {"2.1", sentenceExact, ""},
-	"the line must end in CRLF":                                         {"2.1", sentenceCRLF, ""},
-	"the line must end within 107 bytes":                                {"2.1", "If the CRLF sequence is not found in the first 107 characters, the receiver should declare the line invalid.", ""},
-	"a decimal number of an IPv4 address must stand here":               {"2.1", sentenceIPv4, ""},
-	"a number of an IPv4 address is over 255":                           {"2.1", sentenceIPv4, ""},
-	"a dot must separate the numbers of an IPv4 address":                {"2.1", sentenceIPv4, ""},
-	"a number of an IPv4 address has a heading zero":                    {"2.1", sentenceZero, ""},
-	"a group of hexadecimal digits of an IPv6 address must stand here":  {"2.1", sentenceIPv6, ""},
-	"a group of an IPv6 address has more than four digits":              {"2.1", sentenceIPv6, ""},
-	"an IPv6 address has more than 128 bits":                            {"2.1", sentenceBits, ""},
-	"an IPv6 address has a second double colon":                         {"2.1", sentenceIPv6, ""},
-	"an IPv6 address has less than 128 bits and no double colon":        {"2.1", sentenceBits, ""},
-	"a dotted number can only end an IPv6 address, as its last 32 bits": {"2.1", sentenceFamily, "A plain IPv4 address on a TCP6 line isn't an IPv6 address."},
+	"expected a space or CRLF after UNKNOWN":                          {"2.1", sentenceExact, ""},
+	"expected CRLF at the end of the line":                            {"2.1", sentenceCRLF, ""},
+	"the line must end within 107 bytes":                              {"2.1", "If the CRLF sequence is not found in the first 107 characters, the receiver should declare the line invalid.", ""},
+	"expected a decimal number of an IPv4 address":                    {"2.1", sentenceIPv4, ""},
+	"a number of an IPv4 address is over 255":                         {"2.1", sentenceIPv4, ""},
+	"expected a dot between the numbers of an IPv4 address":           {"2.1", sentenceIPv4, ""},
+	"a number of an IPv4 address has a leading zero":                  {"2.1", sentenceZero, ""},
+	"expected a group of hexadecimal digits of an IPv6 address":       {"2.1", sentenceIPv6, ""},
+	"a group of an IPv6 address has more than four digits":            {"2.1", sentenceIPv6, ""},
+	"an IPv6 address has more than 128 bits":                          {"2.1", sentenceBits, ""},
+	"an IPv6 address has a second double colon":                       {"2.1", sentenceIPv6, ""},
+	"an IPv6 address has less than 128 bits and no double colon":      {"2.1", sentenceBits, ""},
+	"an IPv4 address can only be the last 32 bits of an IPv6 address": {"2.1", sentenceFamily, "A plain IPv4 address on a TCP6 line isn't an IPv6 address."},
 	"an IPv6 address has more than 39 characters": {"2.1", "5 + 1 + 4 + 1 + 39 + 1 + 39 + 1 + 5 + 1 + 5 + 2 = 104 chars",
 		"The dotted form isn't in the spec; what inet_ntop writes for IPv4-mapped addresses fits."},
-	"a decimal port must stand here": {"2.1", sentencePort, ""},
-	"a port is over 65535":           {"2.1", sentencePort, "They keep its lowest 16 bits."},
-	"a port has a heading zero":      {"2.1", sentenceZero, ""},
+	"expected a decimal port":   {"2.1", sentencePort, ""},
+	"a port is over 65535":      {"2.1", sentencePort, "They keep its lowest 16 bits."},
+	"a port has a leading zero": {"2.1", sentenceZero, ""},
 
 	"the version must be 2":              {"2.2", "As of this specification, it must always be sent as \\x2 and the receiver must only accept this value.", ""},
 	"the command must be LOCAL or PROXY": {"2.2", "Receivers must drop connections presenting unexpected values here.", ""},
@@ -105,14 +127,14 @@ var explanations = map[string]explanation{
 		"other values are unspecified and must not be emitted in version 2 of this protocol and must be rejected as invalid by receivers.", ""},
 	"the length is too small for the addresses": {"2.2", "Address length is 2*4 + 2*2 = 12 bytes.",
 		"The receiver must not start to parse an address before the whole address block is received; here it ends too early."},
-	"the header ends inside the three bytes before a TLV's value": {"2.2", sentenceTLV, noteTLV},
-	"a TLV is longer than what is left of the header":             {"2.2", sentenceTLV, noteTLV},
-	"a CRC32C must have four bytes":                               {"2.2.3", "The value of the type PP2_TYPE_CRC32C is a 32-bit number storing the CRC32c checksum of the PROXY protocol header.", "Receivers without support for the checksum needn't look."},
-	"there may be only one CRC32C":                                {"2.2.3", sentenceCRC, "With two of them neither can be right: each is to be computed with itself as zero. Receivers without support for the checksum needn't look."},
-	"the CRC32C is wrong":                                         {"2.2.3", sentenceCRC, "Receivers without support for the checksum needn't look."},
-	"a unique ID has more than 128 bytes":                         {"2.2.5", "The value of the type PP2_TYPE_UNIQUE_ID is an opaque byte sequence of up to 128 bytes generated by the upstream proxy that uniquely identifies the connection.", noteTLV},
-	"an SSL TLV has less than five bytes":                         {"2.2.6", "For the type PP2_TYPE_SSL, the value is itself a defined like this :", "That is one byte and four, then TLVs. " + noteTLV},
-	"a TLV inside the SSL TLV overruns it":                        {"2.2.6", "The total length of the pp2_tlv_ssl TLV will reflect this.", noteTLV},
+	"the header ends inside a TLV's type and length":  {"2.2", sentenceTLV, noteTLV},
+	"a TLV is longer than what is left of the header": {"2.2", sentenceTLV, noteTLV},
+	"a CRC32C must have four bytes":                   {"2.2.3", "The value of the type PP2_TYPE_CRC32C is a 32-bit number storing the CRC32c checksum of the PROXY protocol header.", "Receivers without support for the checksum needn't look."},
+	"there may be only one CRC32C":                    {"2.2.3", sentenceCRC, "With two of them neither can be right: each is to be computed with itself as zero. Receivers without support for the checksum needn't look."},
+	"the CRC32C is wrong":                             {"2.2.3", sentenceCRC, "Receivers without support for the checksum needn't look."},
+	"a unique ID has more than 128 bytes":             {"2.2.5", "The value of the type PP2_TYPE_UNIQUE_ID is an opaque byte sequence of up to 128 bytes generated by the upstream proxy that uniquely identifies the connection.", noteTLV},
+	"an SSL TLV has less than five bytes":             {"2.2.6", "For the type PP2_TYPE_SSL, the value is itself a defined like this :", "That is one byte and four, then TLVs. " + noteTLV},
+	"a TLV inside the SSL TLV overruns it":            {"2.2.6", "The total length of the pp2_tlv_ssl TLV will reflect this.", noteTLV},
 
 	"UNKNOWN": {"2.1", "SHOULD accept the connection and use the real connection's parameters as if there were no PROXY protocol header on the wire.",
 		`Also: "the receiver must ignore anything presented before the CRLF is found".`},

@@ -2,29 +2,14 @@ package interop
 
 import (
 	"bytes"
-	"compress/flate"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/internal/wiretest"
 )
-
-// wireRow is a row of the table of wire bytes, which the core's tests export.
-type wireRow struct {
-	Section, Name string
-	Hex           string
-	Deflated      []byte
-	N             int
-	Error         string
-}
 
 // specimen is what every receiver gets to see.
 type specimen struct {
@@ -32,8 +17,8 @@ type specimen struct {
 	wire []byte
 }
 
-// onlyHeader is the wire without the payload behind the header of size bytes, if it is one; and
-// with the bytes that it takes from the request behind it, if they make it one.
+// onlyHeader is the wire without the payload after the header of size bytes, if it is one; and
+// with the bytes that it takes from the request after it, if they make it one.
 func onlyHeader(wire []byte, size int) []byte {
 	sent := withRequest(wire)
 	if size == 0 {
@@ -45,22 +30,17 @@ func onlyHeader(wire []byte, size int) []byte {
 	return sent[:size]
 }
 
-// tableSpecimens are the rows of the table.
+// tableSpecimens are the headers of the table, each once.
 func tableSpecimens(t *testing.T) []specimen {
 	t.Helper()
-	file, err := os.ReadFile("../testdata/wire.json")
-	require.NoError(t, err)
-	var rows []wireRow
-	require.NoError(t, json.Unmarshal(file, &rows))
-	specimens := make([]specimen, len(rows))
-	for i, row := range rows {
-		wire, err := hex.DecodeString(row.Hex)
-		require.NoError(t, err)
-		if len(row.Deflated) > 0 {
-			wire, err = io.ReadAll(flate.NewReader(bytes.NewReader(row.Deflated)))
-			require.NoError(t, err)
+	var specimens []specimen
+	known := map[string]bool{}
+	for _, row := range wiretest.Rows() {
+		wire := onlyHeader(row.Wire, row.N)
+		if !known[string(wire)] {
+			known[string(wire)] = true
+			specimens = append(specimens, specimen{row.Section + " " + row.Name, wire})
 		}
-		specimens[i] = specimen{row.Section + " " + row.Name, onlyHeader(wire, row.N)}
 	}
 	return specimens
 }

@@ -84,6 +84,11 @@ func conformanceMarkdown(rec record) []byte {
 	for _, c := range rec.ConflictsFor {
 		p("- %s: `%s`: %s", c.Reading, c.Example, strings.Join(c.Exactly, "; "))
 	}
+	p("\n## TLVs that are there twice\n")
+	p("The spec neither forbids two ALPN, AUTHORITY, UNIQUE_ID or SSL TLVs nor says which one counts. A proxy that passes on TLVs and")
+	p("appends its own writes them, and then one of the two is what somebody before it said. Of two AUTHORITY TLVs HAProxy 2.6.12")
+	p("believes the last one and varnish 7.1.1 the first (TestAuthorityTwice); nginx 1.22.1 reads no TLVs. All three accept the header,")
+	p("and so do we; but `TLVs.ALPN`, `Authority`, `UniqueID`, `NetNS` and `SSL` then say that there is none. `TLVs.All` has them all.")
 	return b.Bytes()
 }
 

@@ -52,7 +52,7 @@ func ExampleSSL_ClientCert() {
 	// Output: CN=client.example [client.example]
 }
 
-// A proxy that ends TLS tells the server behind it about the client's connection.
+// A proxy that ends TLS tells the server after it about the client's connection.
 func ExampleSSL_AppendTo() {
 	state := tls.ConnectionState{
 		Version:     tls.VersionTLS13,

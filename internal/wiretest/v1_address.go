@@ -1,30 +1,30 @@
-package proxyproto
+package wiretest
 
 // The address and port fields of a v1 line, and how the line ends.
 
-func (t *wireTable) v1IPv4() {
+func (t *table) v1IPv4() {
 	t.section = "2.1"
 	const rest = " 5.6.7.8 1 2\r\n"
-	t.line("ipv4 heading zero", "PROXY TCP4 0¦1.2.3.4"+rest, "heading zero")
-	t.line("ipv4 heading zero, last number", "PROXY TCP4 1.2.3.0¦4"+rest)
-	t.line("ipv4 two zeroes", "PROXY TCP4 0¦0.0.0.0"+rest)
-	t.line("ipv4 octal", "PROXY TCP4 0¦177.0.0.1"+rest, "heading zero")
+	t.line("ipv4 leading zero", "PROXY TCP4 01¦.2.3.4"+rest, "leading zero")
+	t.line("ipv4 leading zero, last number", "PROXY TCP4 1.2.3.0¦4"+rest)
+	t.line("ipv4 two zeroes", "PROXY TCP4 00¦.0.0.0"+rest)
+	t.line("ipv4 octal", "PROXY TCP4 0177¦.0.0.1"+rest, "leading zero")
 	t.line("ipv4 hexadecimal", "PROXY TCP4 0¦x7f.0.0.1"+rest)
-	t.line("ipv4 256", "PROXY TCP4 25¦6.2.3.4"+rest, "over 255")
+	t.line("ipv4 256", "PROXY TCP4 256¦.2.3.4"+rest, "over 255")
 	t.line("ipv4 260", "PROXY TCP4 1.26¦0.3.4"+rest)
 	t.line("ipv4 300", "PROXY TCP4 1.2.30¦0.4"+rest)
 	t.line("ipv4 999", "PROXY TCP4 1.2.3.99¦9"+rest)
-	t.line("ipv4 four digits", "PROXY TCP4 100¦0.2.3.4"+rest)
-	t.line("ipv4 one number", "PROXY TCP4 169¦09060"+rest)
+	t.line("ipv4 four digits", "PROXY TCP4 1000¦.2.3.4"+rest, "over 255")
+	t.line("ipv4 one number", "PROXY TCP4 1690¦9060"+rest, "four digits")
 	t.line("ipv4 three numbers", "PROXY TCP4 1.2.3¦"+rest, "dot")
 	t.line("ipv4 five numbers", "PROXY TCP4 1.2.3.4¦.5"+rest)
-	t.line("ipv4 no first number", "PROXY TCP4 ¦.2.3.4"+rest)
+	t.line("ipv4 no first number", "PROXY TCP4 ¦.2.3.4"+rest, "expected an IPv4 or IPv6 address")
 	t.line("ipv4 no third number", "PROXY TCP4 1.2.¦.4"+rest, "IPv4")
 	t.line("ipv4 no last number", "PROXY TCP4 1.2.3.¦"+rest)
 	t.line("ipv4 minus", "PROXY TCP4 ¦-1.2.3.4"+rest)
 	t.line("ipv4 plus", "PROXY TCP4 1.¦+2.3.4"+rest)
 	t.line("ipv4 hexadecimal digit", "PROXY TCP4 1.2.3.¦a"+rest)
-	t.line("ipv4 name", "PROXY TCP4 ¦localhost"+rest, "IPv4")
+	t.line("ipv4 name", "PROXY TCP4 ¦localhost"+rest, "expected an IPv4 or IPv6 address")
 	t.line("ipv4 comma", "PROXY TCP4 1¦,2,3,4"+rest)
 	t.line("ipv4 brackets", "PROXY TCP4 ¦[1.2.3.4]"+rest)
 	t.line("ipv4 prefix", "PROXY TCP4 1.2.3.4¦/32"+rest)
@@ -35,40 +35,46 @@ func (t *wireTable) v1IPv4() {
 	t.line("ipv4 tab for a space", "PROXY TCP4 1.2.3.4¦\t5.6.7.8 1 2\r\n")
 	t.line("ipv4 two spaces", "PROXY TCP4 1.2.3.4 ¦ 5.6.7.8 1 2\r\n", "IPv4")
 	t.line("ipv4 no destination", "PROXY TCP4 1.2.3.4¦\r\n", "single space")
-	t.line("ipv4 no destination behind the space", "PROXY TCP4 1.2.3.4 ¦\r\n")
-	t.line("ipv4 destination heading zero", "PROXY TCP4 1.2.3.4 5.6.7.0¦8 1 2\r\n")
+	t.line("ipv4 no destination after the space", "PROXY TCP4 1.2.3.4 ¦\r\n")
+	t.line("ipv4 destination leading zero", "PROXY TCP4 1.2.3.4 5.6.7.0¦8 1 2\r\n")
 	t.line("ipv4 destination 256", "PROXY TCP4 1.2.3.4 5.6.25¦6.8 1 2\r\n")
 	t.line("ipv4 destination three numbers", "PROXY TCP4 1.2.3.4 5.6.7¦ 1 2\r\n")
-	t.line("ipv6 source on tcp4", "PROXY TCP4 ¦::1 ::2 1 2\r\n")
-	t.line("ipv6 source with digits on tcp4", "PROXY TCP4 200¦1:db8::1 ::2 1 2\r\n")
-	t.line("mapped source on tcp4", "PROXY TCP4 ¦::ffff:1.2.3.4 5.6.7.8 1 2\r\n")
-	t.line("ipv6 destination on tcp4", "PROXY TCP4 1.2.3.4 1¦::2 1 2\r\n", "IPv4")
 
+	t.line("ipv4 letters first", "PROXY TCP4 a¦.2.3.4"+rest, "decimal number of an IPv4")
+	t.line("ipv4 digits and a letter first", "PROXY TCP4 1f¦.2.3.4"+rest, "dot between")
+	t.line("ipv4 seven groups on tcp4", "PROXY TCP4 1:2:3:4:5:6:7¦"+rest, "less than 128 bits")
+	t.line("unix on tcp4", "PROXY TCP4 ¦unix: 5.6.7.8 1 2\r\n", "expected an IPv4 or IPv6 address")
+	t.line("ftp's network address", "PROXY TCP4 1.2.3.4 ¦localhost 1 2\r\n", "expected an IPv4")
+
+	t.incomplete("ipv4 256 may be a group of an IPv6 address", "PROXY TCP4 256")
+	t.incomplete("ipv4 01 may be a group of an IPv6 address", "PROXY TCP4 01")
+	t.incomplete("ipv4 letters may be a group of an IPv6 address", "PROXY TCP4 1.2.3.4 feed")
 	t.incomplete("ipv4 half an address", "PROXY TCP4 192.16")
 	t.incomplete("ipv4 ends in a dot", "PROXY TCP4 192.168.")
 	t.incomplete("ipv4 looks finished", "PROXY TCP4 192.168.0.1")
 	t.incomplete("ipv4 no destination yet", "PROXY TCP4 192.168.0.1 ")
 }
 
-func (t *wireTable) v1IPv6() {
+func (t *table) v1IPv6() {
 	t.section = "2.1"
 	const rest = " ::2 1 2\r\n"
 	t.line("ipv6 five digits", "PROXY TCP6 1234¦5::1"+rest, "more than four digits")
 	t.line("ipv6 five zeroes", "PROXY TCP6 ::0000¦0"+rest)
-	t.line("ipv6 not a digit", "PROXY TCP6 ¦g::1"+rest, "hexadecimal")
+	t.line("ipv6 not a digit", "PROXY TCP6 ¦g::1"+rest, "expected an IPv4 or IPv6")
 	t.line("ipv6 not a digit, inside", "PROXY TCP6 1:2:¦x:4:5:6:7:8"+rest)
 	t.line("ipv6 high bit set", "PROXY TCP6 1:¦\xb1::"+rest)
 	t.line("ipv6 seven groups", "PROXY TCP6 1:2:3:4:5:6:7¦"+rest, "less than 128 bits")
 	t.line("ipv6 nine groups", "PROXY TCP6 1:2:3:4:5:6:7:8¦:9"+rest, "more than 128 bits")
-	t.line("ipv6 one group", "PROXY TCP6 1¦"+rest)
+	t.line("ipv6 one group", "PROXY TCP6 1¦"+rest, "less than 128 bits")
 	t.line("ipv6 two double colons", "PROXY TCP6 1::2:¦:3"+rest, "double colon")
 	t.line("ipv6 three colons first", "PROXY TCP6 ::¦:1"+rest)
 	t.line("ipv6 three colons inside", "PROXY TCP6 1::¦:2"+rest)
 	t.line("ipv6 one colon first", "PROXY TCP6 :¦1:2:3:4:5:6:7:8"+rest)
 	t.line("ipv6 one colon", "PROXY TCP6 :¦"+rest)
 	t.line("ipv6 one colon last", "PROXY TCP6 1:2:¦"+rest)
-	t.line("ipv6 one colon last behind a double one", "PROXY TCP6 1::2:¦"+rest)
-	t.line("ipv6 double colon for nothing, last", "PROXY TCP6 1:2:3:4:5:6:7:8¦::"+rest, "more than 128 bits")
+	t.line("ipv6 one colon last after a double one", "PROXY TCP6 1::2:¦"+rest)
+	t.line("ipv6 double colon for nothing, last", "PROXY TCP6 1:2:3:4:5:6:7:8¦::"+rest,
+		"more than 128 bits")
 	t.line("ipv6 double colon for nothing, first", "PROXY TCP6 ::1:2:3:4:5:6:7¦:8"+rest)
 	t.line("ipv6 double colon for nothing, inside", "PROXY TCP6 1:2:3:4::5:6:7¦:8"+rest)
 	t.line("ipv6 double colon for nothing before the last", "PROXY TCP6 1:2:3:4:5:6:7::¦8"+rest)
@@ -81,15 +87,13 @@ func (t *wireTable) v1IPv6() {
 	t.line("ipv6 no destination", "PROXY TCP6 ::1¦\r\n")
 	t.line("ipv6 destination of seven groups", "PROXY TCP6 ::1 1:2:3:4:5:6:7¦ 1 2\r\n")
 	t.line("ipv6 destination zone", "PROXY TCP6 ::1 fe80::1¦%1 1 2\r\n")
-	t.line("ipv4 source on tcp6", "PROXY TCP6 1¦.2.3.4 5.6.7.8 1 2\r\n", "dotted")
-	t.line("ipv4 destination on tcp6", "PROXY TCP6 ::1 5¦.6.7.8 1 2\r\n")
 
-	t.line("dotted quad heading zero, first number", "PROXY TCP6 ::01¦.2.3.4"+rest)
-	t.line("dotted quad heading zero, last number", "PROXY TCP6 ::1.2.3.0¦4"+rest, "heading zero")
-	t.line("dotted quad 256 first", "PROXY TCP6 ::ffff:256¦.2.3.4"+rest)
+	t.line("dotted quad leading zero, first number", "PROXY TCP6 ::01¦.2.3.4"+rest, "leading zero")
+	t.line("dotted quad leading zero, last number", "PROXY TCP6 ::1.2.3.0¦4"+rest, "leading zero")
+	t.line("dotted quad 256 first", "PROXY TCP6 ::ffff:256¦.2.3.4"+rest, "over 255")
 	t.line("dotted quad 256 last", "PROXY TCP6 ::ffff:1.2.3.25¦6"+rest, "over 255")
 	t.line("dotted quad four digits", "PROXY TCP6 ::1000¦.2.3.4"+rest)
-	t.line("dotted quad hexadecimal first", "PROXY TCP6 ::1a¦.2.3.4"+rest)
+	t.line("dotted quad hexadecimal first", "PROXY TCP6 ::1a¦.2.3.4"+rest, "dot between")
 	t.line("dotted quad hexadecimal last", "PROXY TCP6 ::1.2.3.¦a"+rest)
 	t.line("dotted quad of three", "PROXY TCP6 ::1.2.3¦"+rest)
 	t.line("dotted quad of five", "PROXY TCP6 ::1.2.3.4¦.5"+rest)
@@ -98,20 +102,24 @@ func (t *wireTable) v1IPv6() {
 	t.line("dotted quad no last number", "PROXY TCP6 ::1.2.3.¦"+rest)
 	t.line("dotted quad not last", "PROXY TCP6 ::1.2.3.4¦:5"+rest, "single space")
 	t.line("dotted quad not last, no last number yet", "PROXY TCP6 ::1.2¦:5"+rest)
-	t.line("dotted quad first", "PROXY TCP6 1¦.2.3.4::"+rest)
-	t.line("dotted quad behind five groups", "PROXY TCP6 1:2:3:4:5:6¦.7.8.9"+rest, "dotted")
-	t.line("dotted quad behind seven groups", "PROXY TCP6 1:2:3:4:5:6:7:8¦.9.10.11"+rest)
+	t.line("dotted quad first", "PROXY TCP6 1.2.3.4¦::"+rest, "single space")
+	t.line("dotted quad after five groups", "PROXY TCP6 1:2:3:4:5:6¦.7.8.9"+rest, "last 32 bits")
+	t.line("dotted quad after seven groups", "PROXY TCP6 1:2:3:4:5:6:7:8¦.9.10.11"+rest)
 	t.line("dotted quad, double colon for nothing", "PROXY TCP6 1:2:3:4:5:6::7¦.8.9.10"+rest)
-	t.line("dotted quad, double colon for nothing, first", "PROXY TCP6 ::1:2:3:4:5:6:7¦.8.9.10"+rest)
+	t.line("dotted quad, double colon for nothing, first",
+		"PROXY TCP6 ::1:2:3:4:5:6:7¦.8.9.10"+rest)
 
 	// An address has at most 39 characters, which only a dotted quad can exceed.
 	const long = "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:"
 	t.line("dotted quad of 45 characters", long+"255.2¦55.255.255"+rest, "39 characters")
 	t.line("dotted quad of 40 characters, by the second number", long+"255.2¦5.0.0"+rest)
 	t.line("dotted quad of 40 characters, by the third number", long+"255.0.2¦5.0"+rest)
-	t.line("dotted quad of 40 characters, by the last number", long+"255.0.0.2¦5"+rest, "39 characters")
-	t.line("dotted quad of 40 characters with a double colon", "PROXY TCP6 ffff:ffff:ffff:ffff:ffff::255.255.10.10¦0"+rest)
-	t.line("dotted quad of 40 characters in the destination", "PROXY TCP6 ::1 ffff:ffff:ffff:ffff:ffff:ffff:1.200.3¦0.4 1 2\r\n")
+	t.line("dotted quad of 40 characters, by the last number", long+"255.0.0.2¦5"+rest,
+		"39 characters")
+	t.line("dotted quad of 40 characters with a double colon",
+		"PROXY TCP6 ffff:ffff:ffff:ffff:ffff::255.255.10.10¦0"+rest)
+	t.line("dotted quad of 40 characters in the destination",
+		"PROXY TCP6 ::1 ffff:ffff:ffff:ffff:ffff:ffff:1.200.3¦0.4 1 2\r\n")
 	t.incomplete("dotted quad of 39 characters", long+"255.0.0.0")
 	t.incomplete("dotted quad with room for two more numbers", long+"255.0")
 
@@ -123,16 +131,16 @@ func (t *wireTable) v1IPv6() {
 	t.incomplete("ipv6 half a dotted quad", "PROXY TCP6 ::ffff:1.2.")
 }
 
-func (t *wireTable) v1Ports() {
+func (t *table) v1Ports() {
 	t.section = "2.1"
 	const start = "PROXY TCP4 1.2.3.4 5.6.7.8"
 	t.line("no ports", start+"¦\r\n")
-	t.line("no ports behind the space", start+" ¦\r\n")
+	t.line("no ports after the space", start+" ¦\r\n")
 	t.line("two spaces before the ports", start+" ¦ 1 2\r\n")
 	t.line("no destination port", start+" 1¦\r\n", "single space")
-	t.line("no destination port behind the space", start+" 1 ¦\r\n")
+	t.line("no destination port after the space", start+" 1 ¦\r\n")
 	t.line("two spaces between the ports", start+" 1 ¦ 2\r\n")
-	t.line("source port heading zero", start+" 0¦1 2\r\n", "port has a heading zero")
+	t.line("source port leading zero", start+" 0¦1 2\r\n", "port has a leading zero")
 	t.line("source port two zeroes", start+" 0¦0 2\r\n")
 	t.line("source port 65536", start+" 6553¦6 2\r\n", "over 65535")
 	t.line("source port 65540", start+" 6554¦0 2\r\n")
@@ -149,12 +157,12 @@ func (t *wireTable) v1Ports() {
 	t.line("source port name", start+" ¦http 2\r\n")
 	t.line("source port underscore", start+" 1¦_0 2\r\n")
 	t.line("tab between the ports", start+" 1¦\t2\r\n")
-	t.line("destination port heading zero", start+" 1 0¦80\r\n")
+	t.line("destination port leading zero", start+" 1 0¦80\r\n")
 	t.line("destination port 65536", start+" 1 6553¦6\r\n", "over 65535")
 	t.line("destination port six digits", start+" 1 12345¦6\r\n")
 	t.line("destination port minus", start+" 1 ¦-0\r\n")
 	t.line("destination port a letter", start+" 1 44¦x\r\n", "CRLF")
-	t.line("tcp6 source port heading zero", "PROXY TCP6 ::1 ::2 0¦1 2\r\n")
+	t.line("tcp6 source port leading zero", "PROXY TCP6 ::1 ::2 0¦1 2\r\n")
 	t.line("tcp6 destination port 65536", "PROXY TCP6 ::1 ::2 1 6553¦6\r\n")
 
 	t.incomplete("no ports yet", start)
@@ -164,7 +172,7 @@ func (t *wireTable) v1Ports() {
 	t.incomplete("destination port", start+" 1 65535")
 }
 
-func (t *wireTable) v1Lines() {
+func (t *table) v1Lines() {
 	t.section = "2.1"
 	const start = "PROXY TCP4 1.2.3.4 5.6.7.8 80 443"
 	t.line("line feed alone", start+"¦\n", "CRLF")

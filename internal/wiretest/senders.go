@@ -1,0 +1,135 @@
+package wiretest
+
+import "strings"
+
+const endpoints = "\x0a\x00\x01\x0a" + "\x0a\x00\x02\x14" + "\xc3\x50" + "\x01\xbb"
+
+// named is the header of a TCP connection over IPv4, and between is one of those endpoints.
+func named(source, destination string, tlvs ...string) Header {
+	return inet(2, tcp4, source, destination, tlvs...)
+}
+
+func between(tlvs ...string) Header { return named("10.0.1.10:50000", "10.0.2.20:443", tlvs...) }
+
+// senders has headers as load balancers and proxies are known to send them.
+func (t *table) senders() {
+	t.section = "3"
+	t.clouds()
+	t.haproxy()
+	t.nginx()
+	t.origin = "an SSH client behind a proxy"
+	t.canonicalBefore("SSH-2.0-OpenSSH_9.6\r\n", "ssh client after a proxy",
+		"PROXY TCP4 10.0.1.10 10.0.2.20 50000 22\r\n",
+		inet(1, tcp4, "10.0.1.10:50000", "10.0.2.20:22"))
+	t.origin = ""
+}
+
+// summed adds a header with a right checksum, whose TLV is the first.
+func (t *table) summed(name, tlvs string) {
+	wire := Sum(V2(0x21, 0x11, endpoints, TLV(0x03, "\x00\x00\x00\x00"), tlvs), TLVs4+3)
+	t.canonical(name, wire, between(wire[TLVs4:]))
+}
+
+func (t *table) clouds() {
+	local := Header{Version: 2, Command: Local}
+
+	// The health check says IPv4 and has TLVs where the addresses would be.
+	t.origin = "AWS network load balancer"
+	aws := V2(0x20, 0x11, TLV(0x03, "\xbc\xe5\x95\x1f"), TLV(0x04, strings.Repeat("\x00", 0x4a)))
+	t.accept("aws health check", aws, local)
+	t.acceptBefore("GET /healthz HTTP/1.1\r\n\r\n", "aws health check before http", aws, local)
+	// Only the command tells that: its bytes would make addresses and empty TLVs of type 0.
+	t.canonical("aws health check as a proxied connection",
+		strings.Replace(aws, "\x20\x11", "\x21\x11", 1),
+		named("3.0.4.188:74", "229.149.31.4:0", strings.Repeat(TLV(0x00, ""), 24)))
+	t.summed("aws network load balancer", TLV(0x04, strings.Repeat("\x00", 0x3e)))
+	t.summed("aws vpc endpoint",
+		TLV(0xea, "\x01vpce-0123456789abcdef0")+TLV(0x04, strings.Repeat("\x00", 37)))
+
+	t.origin = "Azure Private Link" // a subtype, then the link identifier in little-endian order
+	azure := TLV(0xee, "\x01\x11\x22\x33\x44")
+	t.canonical("azure private link", V2(0x21, 0x11, endpoints, azure), between(azure))
+
+	t.origin = "Google Private Service Connect" // a connection identifier in big-endian order
+	google := TLV(0xe0, "\x00\x12\x34\x56\x78\x9a\xbc\xde")
+	t.canonical("google private service connect", V2(0x21, 0x11, endpoints, google),
+		between(google))
+
+	t.origin = "Alibaba Cloud"
+	alibaba := TLV(0xe1, "\x01vpc-0123456789abcdefghijk") +
+		TLV(0xe1, "\x02ep-0123456789abcdefghij") + TLV(0xe1, "\x03epsrv-0123456789abcdefg")
+	t.canonical("alibaba cloud, a type thrice", V2(0x21, 0x11, endpoints, alibaba),
+		between(alibaba))
+}
+
+func (t *table) haproxy() {
+	t.origin = "HAProxy"
+	version, key, sig := TLV(0x21, "TLSv1.3"), TLV(0x25, "RSA2048"), TLV(0x24, "RSA-SHA256")
+	cipher := TLV(0x23, "TLS_AES_256_GCM_SHA384")
+	t.summed("haproxy with everything", TLV(0x01, "h2")+TLV(0x02, "www.example.com")+
+		TLV(0x05, "0A00010A:C350_0A000214:01BB_5F3E:0001")+
+		SSL(0x07, 0, version, TLV(0x22, "client.example.com"), key, sig, cipher)+
+		TLV(0x30, "blue"))
+	selfSigned := SSL(0x07, 18, version, TLV(0x22, "client\u00e9.example"))
+	t.canonical("haproxy client certificate that isn't trusted",
+		V2(0x21, 0x11, endpoints, selfSigned), between(selfSigned))
+	cleartext := SSL(0x00, 0)
+	t.canonical("haproxy send-proxy-v2-ssl without tls", V2(0x21, 0x11, endpoints, cleartext),
+		between(cleartext))
+	t.canonical("haproxy send-proxy-v2", V2(0x21, 0x11, endpoints), between())
+	t.canonical("haproxy send-proxy", "PROXY TCP4 10.0.1.10 10.0.2.20 50000 443\r\n",
+		inet(1, tcp4, "10.0.1.10:50000", "10.0.2.20:443"))
+
+	// As it has sent them, its own checksum included.
+	t.origin = "HAProxy 2.6.12"
+	tls := TLV(0x03, "\x77\x39\x13\x2c") + TLV(0x01, "h2") + TLV(0x02, "www.example") +
+		TLV(0x05, "7F000001:B390") + SSL(0x01, 0, version, key, sig, cipher)
+	t.canonical("haproxy tls frontend",
+		V2(0x21, 0x11, "\x7f\x00\x00\x01\x7f\x00\x00\x01\xb3\x90\x47\x19", tls),
+		named("127.0.0.1:45968", "127.0.0.1:18201", tls))
+	t.accept("haproxy health check with checksum", V2(0x20, 0x00, TLV(0x03, "\xa9\xb8\x7e\x8f")),
+		Header{Version: 2, Command: Local})
+	const mapped = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff"
+	t.canonical("haproxy on a dual-stack socket",
+		V2(0x21, 0x21, mapped+"\x7f\x00\x00\x01"+mapped+"\x7f\x00\x00\x01"+"\xa3\x2c\x47\x1f"),
+		inet(2, tcp6, "[::ffff:127.0.0.1]:41772", "[::ffff:127.0.0.1]:18207"))
+}
+
+func (t *table) nginx() {
+	t.origin = "nginx"
+	t.canonical("nginx on a dual-stack socket",
+		"PROXY TCP6 ::ffff:10.0.1.10 ::ffff:10.0.2.20 50000 443\r\n",
+		inet(1, tcp6, "[::ffff:10.0.1.10]:50000", "[::ffff:10.0.2.20]:443"))
+	t.canonicalBefore("\x16\x03\x01", "nginx stream unix client", "PROXY UNKNOWN\r\n", unknown)
+
+	// Version 2, with "proxy_protocol v2": ALPN, AUTHORITY, SSL, and the checksum last.
+	version, cipher := TLV(0x21, "TLSv1.3"), TLV(0x23, "TLS_AES_256_GCM_SHA384")
+	alpn, authority := TLV(0x01, "h2"), TLV(0x02, "www.example.com")
+	crc := TLV(0x03, "\x00\x00\x00\x00")
+	all := func(name, ssl string) {
+		wire := V2(0x21, 0x11, endpoints, alpn, authority, ssl, crc)
+		wire = Sum(wire, len(wire)-4)
+		t.canonical(name, wire, between(wire[TLVs4:]))
+	}
+	t.origin = "nginx 1.31.4"
+	t.canonical("nginx v2 without tls", V2(0x21, 0x11, endpoints), between())
+	all("nginx v2, no client certificate: verify is 1", SSL(0x01, 1, version, cipher))
+	all("nginx v2 with a client certificate", SSL(0x07, 0, version, TLV(0x22, "client.example"),
+		cipher, TLV(0x24, "RSA-SHA256"), TLV(0x25, "rsaEncryption")))
+	const mapped = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff"
+	const client = "\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"
+	t.canonical("nginx v2, ipv6 client on an ipv4 listener",
+		V2(0x21, 0x21, client, mapped, "\x7f\x00\x00\x01", "\xc9\x38\x46\xa1"),
+		inet(2, tcp6, "[2001:db8::1]:51512", "[::ffff:127.0.0.1]:18081"))
+	t.canonical("nginx v2, ipv4 client on an ipv6 listener",
+		V2(0x21, 0x21, mapped, "\xc0\x00\x02\x07", strings.Repeat("\x00", 15)+"\x01",
+			"\xc9\x38\x46\xa1"),
+		inet(2, tcp6, "[::ffff:192.0.2.7]:51512", "[::1]:18081"))
+	t.canonical("nginx v2, ipv4 client on a unix listener",
+		V2(0x21, 0x11, "\xc0\x00\x02\x07\x7f\x00\x00\x01\xc9\x38\x00\x00"),
+		named("192.0.2.7:51512", "127.0.0.1:0"))
+	t.canonical("nginx v2, unix client on a unix listener", V2(0x21, 0x01),
+		Header{Version: 2, Command: Proxy, Protocol: 0x01})
+	t.origin = "nginx, commit 01be246d1388"
+	all("nginx v2, verify isn't set", SSL(0x01, 0xffffffff, version, cipher))
+}
