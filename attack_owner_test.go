@@ -344,10 +344,10 @@ func TestAttackOwnerResetFileConnPanics(t *testing.T) {
 	assert.NotPanics(t, func() { t.Log(c.ReadHeader(t.Context())) })
 }
 
-// shortWriter takes a byte, once it is let.
-type shortWriter struct{ entered, leave chan bool }
+// stuckWriter takes a byte, once it is let.
+type stuckWriter struct{ entered, leave chan bool }
 
-func (w shortWriter) Write(p []byte) (int, error) {
+func (w stuckWriter) Write(p []byte) (int, error) {
 	close(w.entered)
 	<-w.leave
 	return 1, io.ErrClosedPipe
@@ -358,7 +358,7 @@ func TestAttackOwnerReadAfterClose(t *testing.T) {
 	ln := listen(t, &Config{Policy: Always(Require)})
 	dial(t, ln, testLineV1+"payload")
 	c := accept(t, ln)
-	w := shortWriter{make(chan bool), make(chan bool)}
+	w := stuckWriter{make(chan bool), make(chan bool)}
 	done := make(chan bool)
 	go func() { io.Copy(w, c); close(done) }()
 	<-w.entered
