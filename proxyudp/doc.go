@@ -1,6 +1,5 @@
 // Package proxyudp serves clients of UDP behind a proxy that puts a PROXY protocol header in front
-// of each datagram, as dnsdist, kdig, Envoy, nginx' and HAProxy's commercial editions, AWS and
-// Cloudflare's Spectrum can.
+// of each datagram, as dnsdist and kdig do.
 //
 //	inner, err := net.ListenPacket("udp", ":53")
 //	...

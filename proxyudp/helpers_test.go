@@ -222,3 +222,9 @@ func logDrops(cfg *Config) <-chan drop {
 	cfg.OnDrop = func(p proxyproto.Peer, d *proxyproto.DropError) { c <- drop{p, d} }
 	return c
 }
+
+// addrText is an address that is known by its text alone.
+type addrText string
+
+func (a addrText) Network() string { return "udp" }
+func (a addrText) String() string  { return string(a) }

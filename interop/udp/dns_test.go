@@ -24,7 +24,7 @@ const concurrency = 16
 // for, over UDP and TCP at one address, for proxies that must send headers.
 type dnsBackend struct {
 	addr    string
-	packets *proxyproto.PacketConn
+	packets *proxyudp.PacketConn
 	conns   *proxyproto.Listener
 
 	mu    sync.Mutex

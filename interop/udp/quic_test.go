@@ -33,7 +33,7 @@ const serverName = "quic.test"
 // address and the checksum of the body, and with as much as is asked for.
 type quicSite struct {
 	ca      *proxies.CA
-	packets *proxyproto.PacketConn
+	packets *proxyudp.PacketConn
 	relay   *relay
 	dropped chan string
 }
