@@ -25,7 +25,7 @@ func inNamespace(t *testing.T) bool {
 	if os.Getenv("PROXYUDP_NAMESPACE") != "" {
 		return true
 	}
-	for _, program := range []string{"unshare", "ip"} {
+	for _, program := range []string{"unshare", "nsenter", "ip"} {
 		if _, err := exec.LookPath(program); err != nil {
 			missing(t, err)
 		}
@@ -61,15 +61,21 @@ func ip(t *testing.T, commands string) {
 	}
 }
 
-// elsewhere runs f in another namespace, which its thread alone is in.
-func elsewhere(t *testing.T, f func(thread int)) {
+// elsewhere runs f in another namespace, which its thread alone is in. Both are given as files.
+func elsewhere(t *testing.T, f func(home, there string)) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		runtime.LockOSThread() // and never back: the thread ends with the goroutine
+		home, err := os.Open("/proc/thread-self/ns/net")
+		if !assert.NoError(t, err) {
+			return
+		}
+		defer home.Close()
 		if err := syscall.Unshare(syscall.CLONE_NEWNET); assert.NoError(t, err) {
-			f(syscall.Gettid())
+			f(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), home.Fd()),
+				fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), syscall.Gettid()))
 		}
 	}()
 	<-done
@@ -125,12 +131,10 @@ func TestRepliesLeaveFromWhereDatagramsCameTo(t *testing.T) {
 			servers = append(servers, server{name, conn, to})
 		}
 	}
-	elsewhere(t, func(thread int) {
-		// ip runs in this thread's namespace, and pulls the far ends into it.
-		pull := fmt.Sprintf("/proc/%d/ns/net", os.Getpid())
-		for _, far := range []string{"far1", "far2"} {
-			out, err := exec.Command("nsenter", "--net="+pull, "ip", "link", "set", far, "netns",
-				fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), thread)).CombinedOutput()
+	elsewhere(t, func(home, there string) {
+		for _, far := range []string{"far1", "far2"} { // ip runs in this thread's namespace
+			out, err := exec.Command("nsenter", "--net="+home, "ip", "link", "set", far, "netns",
+				there).CombinedOutput()
 			if !assert.NoError(t, err, "%s", out) {
 				return
 			}

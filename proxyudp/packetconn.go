@@ -124,6 +124,7 @@ func (pc *PacketConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 		if !ok {
 			continue
 		}
+		pc.note(&r)
 		addr := pc.address(&r, &mem.addrs) // before the payload takes the header's place
 		return copy(b, payload), addr, nil
 	}
@@ -154,13 +155,17 @@ func (pc *PacketConn) receive(buf, oob []byte, r *route) (n int, err error) {
 	return n, err
 }
 
-// address returns the address for a datagram's client, and remembers it if it is asked to.
-func (pc *PacketConn) address(r *route, mem *addrMemory) net.Addr {
+// note remembers a datagram's client, if it is asked to.
+func (pc *PacketConn) note(r *route) {
 	if recent := pc.recent.Load(); recent != nil && r.client.IsValid() {
 		way := *r
 		way.tlvs = nil
 		recent.note(r.client, way)
 	}
+}
+
+// address returns the address for a datagram's client.
+func (pc *PacketConn) address(r *route, mem *addrMemory) net.Addr {
 	if r.inner != nil || !r.peer.IsValid() {
 		return newOtherAddr(r)
 	}
@@ -171,6 +176,16 @@ func (pc *PacketConn) address(r *route, mem *addrMemory) net.Addr {
 type addrMemory struct {
 	addrs []net.UDPAddr
 	forms []byte
+	last  *net.UDPAddr // that was shared
+}
+
+// sharedAddr returns the address of a route: the last one, if its route is the same. A
+// client's datagrams come in rows, and each would leave garbage.
+func (m *addrMemory) sharedAddr(r *route) *net.UDPAddr {
+	if last, ok := routeOf(m.last); !ok || !last.same(r) {
+		m.last = m.newAddr(r)
+	}
+	return m.last
 }
 
 // newAddr returns the address of a route.

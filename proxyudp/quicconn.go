@@ -20,6 +20,8 @@ import (
 // offload (GRO) must stay off, as it is by default, since every datagram has a header: NewQUICConn
 // switches it off.
 //
+// Datagrams of one client that follow each other come with one address: don't change it.
+//
 // [PacketConn.Remember] is for proxies that change the socket of a client that is silent for a while,
 // as most do after some seconds: a QUIC connection lasts longer.
 type QUICConn struct {
@@ -70,8 +72,8 @@ func (c *QUICConn) admit(datagram, oob []byte, r *route, mem *addrMemory) (
 	if payload, ok = c.open(datagram, r); !ok {
 		return nil, nil, false
 	}
-	addr, ok = c.address(r, mem).(*net.UDPAddr)
-	return addr, payload, ok
+	c.note(r)
+	return mem.sharedAddr(r), payload, true
 }
 
 // WriteMsgUDP is WriteTo with control messages. Those that depend on the family or the address of

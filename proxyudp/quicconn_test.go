@@ -2,6 +2,7 @@ package proxyudp
 
 import (
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -162,5 +163,66 @@ func TestQUICConnRemembers(t *testing.T) {
 		require.NoError(t, err)
 		payload, _ := receive(t, second)
 		assert.Equal(t, "reply", payload)
+	}
+}
+
+// An address is shared by the datagrams of one route, as long as it is what it was made for.
+func TestSharedAddrs(t *testing.T) {
+	var mem addrMemory
+	in := route{client: netip.MustParseAddrPort(testSource)}
+	in.peer = netip.MustParseAddrPort("10.0.0.1:7777")
+	first := mem.sharedAddr(&in)
+	assert.Same(t, first, mem.sharedAddr(&in))
+	for _, change := range []func(r *route){
+		func(r *route) { r.client = netip.MustParseAddrPort("192.0.2.8:5353") },
+		func(r *route) { r.peer = netip.MustParseAddrPort("10.0.0.1:7778") },
+		func(r *route) { r.destination = netip.MustParseAddrPort(testDestination) },
+		func(r *route) { r.local.addr = netip.MustParseAddr("10.0.0.2") },
+		func(r *route) { r.tlvs = []byte{1} },
+	} {
+		other := in
+		change(&other)
+		out, ok := routeOf(mem.sharedAddr(&other))
+		assert.True(t, ok)
+		assert.Equal(t, other, out)
+	}
+	last := mem.sharedAddr(&in)
+	last.Port++
+	assert.Equal(t, testSource, mem.sharedAddr(&in).String(), "the last one was changed")
+}
+
+// BenchmarkReadBatch is what a datagram costs in a batch, on a bare socket and on a QUICConn.
+func BenchmarkReadBatch(b *testing.B) {
+	const batch = 8
+	for _, name := range []string{"bare", "QUICConn"} {
+		b.Run(name, func(b *testing.B) {
+			inner, client := listenUDP(b, "127.0.0.1:0"), listenUDP(b, "127.0.0.1:0")
+			var reader interface {
+				ReadBatch(ms []ipv4.Message, flags int) (int, error)
+			} = ipv4.NewPacketConn(inner)
+			datagram := make([]byte, 1452)
+			if name == "QUICConn" {
+				c, err := NewQUICConn(inner, &Config{Policy: requireAll})
+				require.NoError(b, err)
+				reader = c
+				datagram = []byte(packet(b, testHeader(), string(datagram)))
+			}
+			ms := messages(batch, 1452)
+			b.ReportAllocs()
+			left := 0
+			for b.Loop() {
+				if left == 0 {
+					b.StopTimer()
+					for range batch {
+						send(b, client, inner, string(datagram))
+					}
+					left = batch
+					b.StartTimer()
+				}
+				n, err := reader.ReadBatch(ms[:1], 0)
+				require.NoError(b, err)
+				left -= n
+			}
+		})
 	}
 }

@@ -65,6 +65,12 @@ type local struct {
 	iface uint32     // its index, if addr is link-local
 }
 
+// same reports whether r and o are the same route on a *net.UDPConn.
+func (r *route) same(o *route) bool {
+	return r.client == o.client && r.peer == o.peer && r.destination == o.destination &&
+		r.local == o.local && string(r.tlvs) == string(o.tlvs)
+}
+
 // plain gives an address its one plain form: IPv4 as IPv4, and without zone.
 func plain(ap netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
