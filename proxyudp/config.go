@@ -18,7 +18,8 @@ const (
 // modified once it has been passed to a function of this package; it may be passed to several.
 //
 // Its functions are called by ReadFrom, in the goroutine that called it and so by several at once:
-// they must not block, since the next datagram waits for them.
+// they must not block, since the next datagram waits for them. WriteTo asks the Policy too, about an
+// address without a route.
 type Config struct {
 	// Policy chooses what to do with each datagram, by its sender:
 	//
