@@ -1,8 +1,10 @@
 // Dns answers each client's TXT queries with the client's own address, behind a proxy that puts
 // PROXY headers before its datagrams and connections, as dnsdist with useProxyProtocol does.
 //
-//	go run . -listen 127.0.0.1:5353 -trust 127.0.0.1
-//	kdig +proxy=192.0.2.7#1234-192.0.2.1#53 @127.0.0.1 -p 5353 whoami.test TXT
+// It listens on every address of the host, and answers from the one that was asked.
+//
+//	go run . -listen :5353 -trust 127.0.0.0/8
+//	kdig +proxy=192.0.2.7#1234-192.0.2.1#53 @127.0.0.2 -p 5353 whoami.test TXT
 package main
 
 import (
@@ -14,24 +16,24 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/proxyudp"
 )
 
 func main() {
-	listen := flag.String("listen", "127.0.0.1:5353", "address to listen on, by UDP and TCP")
-	trust := flag.String("trust", "", "whose headers to believe: addresses and CIDR ranges, with commas")
+	listen := flag.String("listen", ":5353", "address to listen on, by UDP and TCP")
+	trust := flag.String("trust", "",
+		"whose headers to believe: addresses and CIDR ranges, with commas")
 	flag.Parse()
 
 	policy, err := proxyproto.ParseTrust(strings.Split(*trust, ",")...)
 	if err != nil {
 		log.Fatal("-trust: ", err)
 	}
-	cfg := &proxyproto.Config{Policy: policy}
-
 	tcp, err := net.Listen("tcp", *listen)
 	if err != nil {
 		log.Fatal(err)
 	}
-	conns, err := proxyproto.NewListener(tcp, cfg)
+	conns, err := proxyproto.NewListener(tcp, &proxyproto.Config{Policy: policy})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -39,7 +41,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	packets, err := proxyproto.NewPacketConn(udp, cfg)
+	packets, err := proxyudp.NewPacketConn(udp, &proxyudp.Config{Policy: policy})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -51,8 +53,8 @@ func main() {
 	log.Fatal(<-failed)
 }
 
-// whoami answers through the proxy that the query came from: w writes to RemoteAddr, and that
-// says which one it was.
+// whoami answers through the proxy that the query came from: w writes to RemoteAddr, which has
+// the way back.
 func whoami(w dns.ResponseWriter, query *dns.Msg) {
 	reply := new(dns.Msg).SetReply(query)
 	if q := query.Question[0]; q.Qtype == dns.TypeTXT {

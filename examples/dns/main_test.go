@@ -15,13 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/proxyudp"
 )
 
 func TestServer(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "dns")
 	out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	server := exec.Command(binary, "-listen", "127.0.77.1:0", "-trust", "127.0.0.0/8") // whose ports of both networks are free
+	server := exec.Command(binary, "-listen", ":0", "-trust", "127.0.0.0/8,::1")
 	log, err := server.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, server.Start())
@@ -31,43 +32,46 @@ func TestServer(t *testing.T) {
 	require.NoError(t, err)
 	_, addr, found := strings.Cut(strings.TrimSpace(line), "listening on ")
 	require.True(t, found, line)
+	_, port, err := net.SplitHostPort(addr)
+	require.NoError(t, err)
 
-	for _, network := range []string{"udp", "tcp"} {
-		conn, err := net.Dial(network, addr)
-		require.NoError(t, err)
-		defer conn.Close()
-		require.NoError(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
-		h := proxyproto.Header{
-			Version: proxyproto.V2, Command: proxyproto.Proxy, Protocol: proxyproto.UDP4,
-			Source: netip.MustParseAddrPort("192.0.2.7:1234"), Destination: netip.MustParseAddrPort("192.0.2.1:53"),
+	for _, host := range []string{"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "::1"} {
+		for _, network := range []string{"udp", "tcp"} {
+			answer := ask(t, network, net.JoinHostPort(host, port))
+			assert.Equal(t, []string{"you are 192.0.2.7:1234"}, answer, "%s %s", network, host)
 		}
-		query, err := new(dns.Msg).SetQuestion("whoami.test.", dns.TypeTXT).Pack()
-		require.NoError(t, err)
-		var reply *dns.Msg
-		if network == "udp" {
-			datagram, err := h.AppendPacket(nil, query, 0)
-			require.NoError(t, err)
-			_, err = conn.Write(datagram)
-			require.NoError(t, err)
-			reply, err = (&dns.Conn{Conn: conn}).ReadMsg()
-			require.NoError(t, err)
-		} else {
-			h.Protocol = proxyproto.TCP4
-			_, err = h.WriteTo(conn)
-			require.NoError(t, err)
-			c := &dns.Conn{Conn: conn}
-			_, err = c.Write(query)
-			require.NoError(t, err)
-			reply, err = c.ReadMsg()
-			require.NoError(t, err)
-		}
-		require.Len(t, reply.Answer, 1)
-		assert.Equal(t, []string{"you are 192.0.2.7:1234"}, reply.Answer[0].(*dns.TXT).Txt, network)
 	}
+}
+
+// ask asks as a proxy does. Its socket takes answers only from the address that it asked.
+func ask(t *testing.T, network, addr string) []string {
+	conn, err := net.Dial(network, addr)
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
+	h := proxyproto.Header{
+		Version: proxyproto.V2, Command: proxyproto.Proxy, Protocol: proxyproto.TCP4,
+		Source:      netip.MustParseAddrPort("192.0.2.7:1234"),
+		Destination: netip.MustParseAddrPort("192.0.2.1:53"),
+	}
+	c := &dns.Conn{Conn: conn}
+	if network == "udp" {
+		sender, err := proxyudp.NewSender(conn.(*net.UDPConn), &h, 0)
+		require.NoError(t, err)
+		c.Conn = sender
+	} else {
+		_, err = h.WriteTo(conn)
+		require.NoError(t, err)
+	}
+	require.NoError(t, c.WriteMsg(new(dns.Msg).SetQuestion("whoami.test.", dns.TypeTXT)))
+	reply, err := c.ReadMsg()
+	require.NoError(t, err)
+	require.Len(t, reply.Answer, 1)
+	return reply.Answer[0].(*dns.TXT).Txt
 }
 
 func TestTrustFlagIsNeeded(t *testing.T) {
 	out, err := exec.Command("go", "run", ".", "-listen", "127.0.0.1:0").CombinedOutput()
 	assert.Error(t, err)
-	assert.Contains(t, string(out), "-trust: proxyproto: trusted address")
+	assert.Contains(t, string(out), "-trust: proxyproto: ")
 }

@@ -16,15 +16,16 @@ import (
 
 	"github.com/seed2e8fe8ee/proxyproto"
 	"github.com/seed2e8fe8ee/proxyproto/interop/internal/proxies"
+	"github.com/seed2e8fe8ee/proxyproto/proxyudp"
 )
 
 const concurrency = 16
 
 // dnsBackend is a DNS server that answers TXT queries with the address that it takes the client
-// for, over UDP and TCP at one address, for proxies that must send headers.
+// for, over UDP and TCP at one port, for proxies that must send headers.
 type dnsBackend struct {
-	addr    string
-	packets *proxyproto.PacketConn
+	addr    string // with the first of the addresses that it is asked by
+	packets *proxyudp.PacketConn
 	conns   *proxyproto.Listener
 
 	mu    sync.Mutex
@@ -33,24 +34,41 @@ type dnsBackend struct {
 	checked map[string]chan struct{}
 }
 
-func serveDNS(t *testing.T) *dnsBackend {
+// serveDNS starts a server on a socket that is bound to host; ask is the address that it is asked
+// by. quic says that its datagrams come by a QUICConn.
+func serveDNS(t *testing.T, host, ask string, quic bool) *dnsBackend {
 	t.Helper()
-	b := &dnsBackend{checked: map[string]chan struct{}{"udp": make(chan struct{}), "tcp": make(chan struct{})}}
-	policy, err := proxyproto.ParseTrust(proxies.Proxy)
+	b := &dnsBackend{checked: map[string]chan struct{}{
+		"udp": make(chan struct{}), "tcp": make(chan struct{}),
+	}}
+	policy, err := proxyproto.ParseTrust(proxies.Proxy, "::1")
 	require.NoError(t, err)
-	cfg := &proxyproto.Config{
+	onDrop := func(p proxyproto.Peer, drop *proxyproto.DropError) {
+		b.note("dropped %v: %v", p, drop)
+	}
+	stream, datagram := listenBoth(t, host)
+	_, port, err := net.SplitHostPort(stream.Addr().String())
+	require.NoError(t, err)
+	b.addr = net.JoinHostPort(ask, port)
+	cfg := &proxyudp.Config{Policy: policy, OnDrop: onDrop}
+	served := net.PacketConn(nil)
+	if quic {
+		c, err := proxyudp.NewQUICConn(datagram, cfg)
+		require.NoError(t, err)
+		b.packets, served = c.PacketConn, c
+	} else {
+		b.packets, err = proxyudp.NewPacketConn(datagram, cfg)
+		require.NoError(t, err)
+		served = b.packets
+	}
+	b.conns, err = proxyproto.NewListener(stream, &proxyproto.Config{
 		Policy:        policy,
 		HeaderTimeout: proxies.Timeout, // a busy machine isn't what is tested here
-		OnDrop:        func(peer netip.AddrPort, err error) { b.note("dropped %v: %v", peer, err) },
-	}
-	stream, datagram := listenBoth(t)
-	b.addr = stream.Addr().String()
-	b.packets, err = proxyproto.NewPacketConn(datagram, cfg)
-	require.NoError(t, err)
-	b.conns, err = proxyproto.NewListener(stream, cfg)
+		OnDrop:        onDrop,
+	})
 	require.NoError(t, err)
 
-	for _, srv := range []*dns.Server{{PacketConn: b.packets}, {Listener: b.conns}} {
+	for _, srv := range []*dns.Server{{PacketConn: served}, {Listener: b.conns}} {
 		srv.Handler = dns.HandlerFunc(b.answer)
 		srv.MsgInvalidFunc = func(m []byte, err error) { b.note("invalid query %q: %v", m, err) }
 		started := make(chan struct{})
@@ -72,12 +90,21 @@ func serveDNS(t *testing.T) *dnsBackend {
 }
 
 // listenBoth listens at one port of both networks.
-func listenBoth(t *testing.T) (net.Listener, *net.UDPConn) {
+func listenBoth(t *testing.T, host string) (net.Listener, *net.UDPConn) {
 	t.Helper()
+	family := "" // ":0" is every address of both, "0.0.0.0:0" of IPv4 alone
+	if ip, err := netip.ParseAddr(host); err == nil {
+		family = map[bool]string{true: "4", false: "6"}[ip.Is4()]
+	}
 	for {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		ln, err := net.Listen("tcp"+family, net.JoinHostPort(host, "0"))
+		if err != nil && family == "6" {
+			t.Skipf("no IPv6 here: %v", err)
+		}
 		require.NoError(t, err)
-		pc, err := net.ListenPacket("udp", ln.Addr().String())
+		_, port, err := net.SplitHostPort(ln.Addr().String())
+		require.NoError(t, err)
+		pc, err := net.ListenPacket("udp"+family, net.JoinHostPort(host, port))
 		if err != nil { // taken by another
 			ln.Close()
 			continue
@@ -120,12 +147,21 @@ func (b *dnsBackend) answer(w dns.ResponseWriter, query *dns.Msg) {
 // fromProxy reports whether it is the proxy's own query, which has a LOCAL header.
 func fromProxy(client net.Addr) bool {
 	switch a := client.(type) {
-	case *proxyproto.PacketAddr:
-		return !a.Destination().IsValid()
+	case *net.UDPAddr:
+		r, ok := proxyudp.RouteOf(a)
+		return ok && !r.Destination.IsValid()
 	case *net.TCPAddr:
-		return a.IP.String() == proxies.Proxy
+		return a.IP.String() == proxies.Proxy || a.IP.String() == "::1"
 	}
 	return false
+}
+
+// dropped is how many were dropped for any Reason.
+func dropped(s proxyproto.Stats) (n uint64) {
+	for _, of := range s.Dropped {
+		n += of
+	}
+	return n
 }
 
 // awaitCheck waits until the proxy has asked for itself over the network.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/seed2e8fe8ee/proxyproto"
 	"github.com/seed2e8fe8ee/proxyproto/interop/internal/proxies"
+	"github.com/seed2e8fe8ee/proxyproto/proxyudp"
 )
 
 // patient is for a busy machine, which isn't what is tested here.
@@ -33,24 +34,37 @@ const serverName = "quic.test"
 // address and the checksum of the body, and with as much as is asked for.
 type quicSite struct {
 	ca      *proxies.CA
-	packets *proxyproto.PacketConn
+	packets *proxyudp.PacketConn
 	relay   *relay
-	dropped chan string
 }
 
-func serveQUIC(t *testing.T, verify func(net.Addr) bool) *quicSite {
+// onBoth runs a test with either type of connection, and what comes with each.
+func onBoth(t *testing.T, test func(t *testing.T, quicConn bool)) {
+	for name, quicConn := range map[string]bool{"PacketConn": false, "QUICConn": true} {
+		t.Run(name, func(t *testing.T) { test(t, quicConn) })
+	}
+}
+
+// serveQUIC starts a site, with a datagram of junk before each of the relay's.
+func serveQUIC(t *testing.T, quicConn bool, verify func(net.Addr) bool) *quicSite {
 	t.Helper()
-	s := &quicSite{ca: proxies.NewCA(t, proxies.P256), dropped: make(chan string, 100)}
-	inner, err := net.ListenPacket("udp", "127.0.0.1:0")
+	s := &quicSite{ca: proxies.NewCA(t, proxies.P256)}
+	inner, err := net.ListenUDP("udp", nil) // on every address
 	require.NoError(t, err)
+	inner.SetReadBuffer(4 << 20)
 	policy, err := proxyproto.ParseTrust(proxies.Proxy)
 	require.NoError(t, err)
-	s.packets, err = proxyproto.NewPacketConn(inner, &proxyproto.Config{
-		Policy: policy,
-		OnDrop: func(peer netip.AddrPort, err error) { s.dropped <- fmt.Sprintf("%v: %v", peer, err) },
-	})
-	require.NoError(t, err)
-	transport := &quic.Transport{Conn: s.packets, VerifySourceAddress: verify}
+	cfg := &proxyudp.Config{Policy: policy}
+	transport := &quic.Transport{VerifySourceAddress: verify}
+	if quicConn {
+		c, err := proxyudp.NewQUICConn(inner, cfg)
+		require.NoError(t, err)
+		s.packets, transport.Conn = c.PacketConn, c
+	} else {
+		s.packets, err = proxyudp.NewPacketConn(inner, cfg)
+		require.NoError(t, err)
+		transport.Conn = s.packets
+	}
 	ln, err := transport.ListenEarly(http3.ConfigureTLSConfig(&tls.Config{
 		Certificates: []tls.Certificate{s.ca.Server(t, serverName)},
 	}), patient)
@@ -58,17 +72,14 @@ func serveQUIC(t *testing.T, verify func(net.Addr) bool) *quicSite {
 	srv := &http3.Server{Handler: http.HandlerFunc(whoami)}
 	served := make(chan error, 1)
 	go func() { served <- srv.ServeListener(ln) }()
-	s.relay = startRelay(t, inner.LocalAddr())
+	to := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 3), Port: inner.LocalAddr().(*net.UDPAddr).Port}
+	s.relay = startRelay(t, to, true)
 	t.Cleanup(func() {
 		srv.Close()
 		<-served
 		ln.Close()
 		transport.Close()
 		inner.Close()
-		close(s.dropped)
-		for drop := range s.dropped {
-			assert.Fail(t, "dropped "+drop)
-		}
 	})
 	return s
 }
@@ -82,9 +93,10 @@ func whoami(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Client", r.RemoteAddr)
 	w.Header().Set("Sum", fmt.Sprintf("%x", sum.Sum(nil)))
 	// As the handler finds the proxy too, and what the client sent to.
-	if addr, ok := r.Context().Value(http3.RemoteAddrContextKey).(*proxyproto.PacketAddr); ok {
-		w.Header().Set("Proxy", addr.Peer().Addr().String())
-		w.Header().Set("Destination", addr.Destination().String())
+	client, _ := r.Context().Value(http3.RemoteAddrContextKey).(net.Addr)
+	if route, ok := proxyudp.RouteOf(client); ok {
+		w.Header().Set("Proxy", route.Peer.Addr().String())
+		w.Header().Set("Destination", route.Destination.String())
 	}
 	io.Copy(w, io.LimitReader(endless{}, length(r)))
 }
@@ -178,16 +190,20 @@ func (c *quicClient) ask(ctx context.Context, body []byte, length int64) (seen s
 func (s *quicSite) check(t *testing.T) {
 	t.Helper()
 	stats := s.packets.Stats()
-	t.Logf("datagrams: %d from clients with headers, %d dropped, %d back through the relay",
-		stats.V2, stats.TotalDropped(), s.relay.toClients.Load())
-	assert.Equal(t, stats.Accepted, stats.V2, "each datagram has a header and is attributed")
+	t.Logf("datagrams: %d from clients with headers, %d without dropped, %d back through the relay",
+		stats.V2, dropped(stats), s.relay.toClients.Load())
+	assert.Equal(t, stats.Accepted, stats.V2+stats.Dropped[proxyproto.ReasonNoHeader],
+		"each datagram has a header and is attributed, or is junk")
+	assert.NotZero(t, dropped(stats))
 	assert.LessOrEqual(t, stats.V2, s.relay.toServer.Load())
 }
 
 // Many clients at once, each with requests of its own and payloads of many packets both ways.
-func TestHTTP3(t *testing.T) {
+func TestHTTP3(t *testing.T) { onBoth(t, testHTTP3) }
+
+func testHTTP3(t *testing.T, quicConn bool) {
 	const clients, requests = 64, 6
-	s := serveQUIC(t, nil)
+	s := serveQUIC(t, quicConn, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), proxies.Timeout)
 	defer cancel()
 	each(t, "HTTP/3 clients", clients, func(i int) (is, seen string, err error) {
@@ -213,9 +229,11 @@ func TestHTTP3(t *testing.T) {
 
 // A server that makes clients prove their address first: the proof is made of the address that
 // ReadFrom returns.
-func TestHTTP3Retry(t *testing.T) {
+func TestHTTP3Retry(t *testing.T) { onBoth(t, testHTTP3Retry) }
+
+func testHTTP3Retry(t *testing.T, quicConn bool) {
 	var asked sync.Map
-	s := serveQUIC(t, func(addr net.Addr) bool { asked.Store(addr.String(), true); return true })
+	s := serveQUIC(t, quicConn, func(addr net.Addr) bool { asked.Store(addr.String(), true); return true })
 	ctx, cancel := context.WithTimeout(t.Context(), proxies.Timeout)
 	defer cancel()
 	for i := range 5 {
@@ -234,9 +252,11 @@ func TestHTTP3Retry(t *testing.T) {
 
 // A client whose address changes in the middle of a connection: the server takes the new one
 // for its address, and replies through the socket of the relay that this has.
-func TestHTTP3Migration(t *testing.T) {
+func TestHTTP3Migration(t *testing.T) { onBoth(t, testHTTP3Migration) }
+
+func testHTTP3Migration(t *testing.T, quicConn bool) {
 	const migrations = 2 // quic-go's client gets no third path, on a bare socket neither
-	s := serveQUIC(t, nil)
+	s := serveQUIC(t, quicConn, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), proxies.Timeout)
 	defer cancel()
 	each(t, "migrating HTTP/3 clients", 8, func(i int) (is, seen string, err error) {
@@ -281,8 +301,10 @@ func TestHTTP3Migration(t *testing.T) {
 
 // A proxy that drops the sockets of idle clients: quic-go sees the same client, and keeps the
 // address that it had. Replies follow the client if the server remembers it.
-func TestHTTP3SurvivesProxysNewSocket(t *testing.T) {
-	s := serveQUIC(t, nil)
+func TestHTTP3SurvivesProxysNewSocket(t *testing.T) { onBoth(t, testHTTP3NewSocket) }
+
+func testHTTP3NewSocket(t *testing.T, quicConn bool) {
+	s := serveQUIC(t, quicConn, nil)
 	s.packets.Remember(1000, proxies.Timeout)
 	ctx, cancel := context.WithTimeout(t.Context(), proxies.Timeout)
 	defer cancel()

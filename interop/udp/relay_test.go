@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/proxyudp"
 )
 
 // relay is a proxy for UDP as simple as one can be: each client has a socket of its own towards
@@ -20,21 +21,23 @@ import (
 type relay struct {
 	front  *net.UDPConn
 	server *net.UDPAddr
+	junk   bool // before each datagram comes one without a header
 
 	mu      sync.Mutex
-	clients map[netip.AddrPort]*net.UDPConn
+	clients map[netip.AddrPort]*proxyudp.Sender
 	noted   []string
 	wg      sync.WaitGroup
 
 	toServer, toClients atomic.Uint64 // datagrams
 }
 
-func startRelay(t *testing.T, server net.Addr) *relay {
+func startRelay(t *testing.T, server net.Addr, junk bool) *relay {
 	t.Helper()
 	front, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)})
 	require.NoError(t, err)
 	front.SetReadBuffer(4 << 20)
-	r := &relay{front: front, server: server.(*net.UDPAddr), clients: map[netip.AddrPort]*net.UDPConn{}}
+	r := &relay{front: front, server: server.(*net.UDPAddr), junk: junk,
+		clients: map[netip.AddrPort]*proxyudp.Sender{}}
 	r.wg.Go(r.forward)
 	t.Cleanup(func() {
 		front.Close()
@@ -57,53 +60,56 @@ func (r *relay) note(format string, args ...any) {
 
 // forward sends what clients send on to the server.
 func (r *relay) forward() {
-	const lenHeader = 28 // version 2 with two IPv4 addresses
-	local := r.front.LocalAddr().(*net.UDPAddr).AddrPort()
 	b := make([]byte, 2048)
 	for {
-		n, client, err := r.front.ReadFromUDPAddrPort(b[lenHeader:])
+		n, client, err := r.front.ReadFromUDPAddrPort(b)
 		if err != nil {
 			if !errors.Is(err, net.ErrClosed) {
 				r.note("reading from clients: %v", err)
 			}
 			return
 		}
-		h := proxyproto.Header{Version: proxyproto.V2, Command: proxyproto.Proxy, Protocol: proxyproto.UDP4, Source: client, Destination: local}
-		datagram, err := h.AppendPacket(b[:0], b[lenHeader:lenHeader+n], 1500)
-		if err != nil {
-			r.note("%v: %v", client, err)
-			continue
-		}
 		out, err := r.socket(client)
 		if err != nil {
 			r.note("%v: %v", client, err)
 			continue
 		}
-		if _, err := out.Write(datagram); err == nil {
+		if r.junk {
+			out.NetPacketConn().(*net.UDPConn).Write([]byte("junk"))
+		}
+		if _, err := out.Write(b[:n]); err == nil {
 			r.toServer.Add(1)
 		}
 	}
 }
 
 // socket returns the client's socket towards the server.
-func (r *relay) socket(client netip.AddrPort) (*net.UDPConn, error) {
+func (r *relay) socket(client netip.AddrPort) (*proxyudp.Sender, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if out, ok := r.clients[client]; ok {
 		return out, nil
 	}
-	out, err := net.DialUDP("udp4", nil, r.server)
+	socket, err := net.DialUDP("udp4", nil, r.server)
 	if err != nil {
 		return nil, err
 	}
-	out.SetReadBuffer(4 << 20)
+	socket.SetReadBuffer(4 << 20)
+	out, err := proxyudp.NewSender(socket, &proxyproto.Header{
+		Version: proxyproto.V2, Command: proxyproto.Proxy, Protocol: proxyproto.UDP4,
+		Source: client, Destination: r.front.LocalAddr().(*net.UDPAddr).AddrPort(),
+	}, 1500)
+	if err != nil {
+		socket.Close()
+		return nil, err
+	}
 	r.clients[client] = out
 	r.wg.Go(func() { r.back(out, client) })
 	return out, nil
 }
 
 // back sends what the server replies to the client.
-func (r *relay) back(out *net.UDPConn, client netip.AddrPort) {
+func (r *relay) back(out *proxyudp.Sender, client netip.AddrPort) {
 	b := make([]byte, 2048)
 	for {
 		n, err := out.Read(b)

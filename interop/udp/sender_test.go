@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed2e8fe8ee/proxyproto"
 	"github.com/seed2e8fe8ee/proxyproto/interop/internal/proxies"
+	"github.com/seed2e8fe8ee/proxyproto/proxyudp"
 )
 
 // exchangeWithHeader asks addr over UDP with a header in front of the query. A lost datagram is
@@ -31,7 +32,7 @@ func exchangeWithHeader(h *proxyproto.Header, addr string, query *dns.Msg) (*dns
 	if err != nil {
 		return nil, err
 	}
-	datagram, err := h.AppendPacket(nil, payload, 1232)
+	datagram, err := proxyudp.AppendPacket(nil, h, payload, 1232)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +83,7 @@ func TestCoreDNSBehindOurSender(t *testing.T) {
 			return is, "", err
 		}
 		defer c.Close()
-		datagram, err := h.AppendPacket(nil, []byte("hello"), 200)
+		datagram, err := proxyudp.AppendPacket(nil, &h, []byte("hello"), 200)
 		if err != nil {
 			return is, "", err
 		}
@@ -96,27 +97,34 @@ func TestCoreDNSBehindOurSender(t *testing.T) {
 	})
 }
 
-// CoreDNS's request finds address, family and transport of a client in the address that
-// ReadFrom returns, headers or not.
+// CoreDNS's request finds address, family and transport of a client in the address that ReadFrom
+// returns, which is the type that its plugins look for, whether the client came by a proxy or not.
 func TestCoreDNSKnowsOurAddress(t *testing.T) {
 	inner, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer inner.Close()
-	pc, err := proxyproto.NewPacketConn(inner, &proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
+	pc, err := proxyudp.NewPacketConn(inner, &proxyudp.Config{
+		Policy: proxyproto.Always(proxyproto.Optional),
+	})
 	require.NoError(t, err)
-	for i := range 3 {
-		h := testHeader(i)
-		datagram, err := h.AppendPacket(nil, nil, 0)
-		require.NoError(t, err)
+	for i := range 4 {
+		client, datagram := inner.LocalAddr().(*net.UDPAddr).AddrPort(), []byte("direct")
+		if i < 3 {
+			h := testHeader(i)
+			client = h.Source
+			datagram, err = proxyudp.AppendPacket(nil, &h, nil, 0)
+			require.NoError(t, err)
+		}
 		_, err = inner.WriteTo(datagram, inner.LocalAddr())
 		require.NoError(t, err)
 		_, addr, err := pc.ReadFrom(make([]byte, 10))
 		require.NoError(t, err)
+		assert.IsType(t, (*net.UDPAddr)(nil), addr)
 		r := request.Request{W: remote{addr: addr}}
-		assert.Equal(t, h.Source.Addr().String(), r.IP())
-		assert.Equal(t, fmt.Sprint(h.Source.Port()), r.Port())
+		assert.Equal(t, client.Addr().String(), r.IP())
+		assert.Equal(t, fmt.Sprint(client.Port()), r.Port())
 		assert.Equal(t, "udp", r.Proto())
-		assert.Equal(t, map[bool]int{true: 1, false: 2}[h.Source.Addr().Is4()], r.Family())
+		assert.Equal(t, map[bool]int{true: 1, false: 2}[client.Addr().Is4()], r.Family())
 	}
 }
 
@@ -128,24 +136,28 @@ type remote struct {
 
 func (r remote) RemoteAddr() net.Addr { return r.addr }
 
-// kdig sends the header with its query.
+// kdig sends the header with its query, to each of four addresses of a server on all, and takes
+// answers only from the one that it asked.
 func TestKdig(t *testing.T) {
 	kdig := proxies.Need(t, "kdig")
-	b := serveDNS(t)
-	host, port, err := net.SplitHostPort(b.addr)
+	hosts := []string{"127.0.0.1", "127.0.0.2", "127.0.0.3", "::1"}
+	b := serveDNS(t, "", hosts[0], false)
+	_, port, err := net.SplitHostPort(b.addr)
 	require.NoError(t, err)
 	const n = 60
 	for network, flag := range map[string]string{"udp": "+notcp", "tcp": "+tcp"} {
 		each(t, "kdig over "+network, n, func(i int) (is, seen string, err error) {
 			h := testHeader(i)
-			out, err := proxies.Run(kdig, "@"+host, "-p", port, flag, "+short", "+time=10", "+retry=3",
-				fmt.Sprintf("+proxy=%s-%s", knot(h.Source), knot(h.Destination)), fmt.Sprintf("q%d.test.", i), "TXT")
+			out, err := proxies.Run(kdig, "@"+hosts[i%len(hosts)], "-p", port, flag, "+short",
+				"+time=10", "+retry=3", fmt.Sprintf("+proxy=%s-%s", knot(h.Source), knot(h.Destination)),
+				"-b", map[bool]string{true: "127.0.0.1", false: "::1"}[i%len(hosts) < 3],
+				fmt.Sprintf("q%d.test.", i), "TXT")
 			return h.Source.String(), strings.Trim(strings.TrimSpace(out), `"`), err
 		})
 	}
 	assert.GreaterOrEqual(t, b.packets.Stats().V2, uint64(n))
 	assert.GreaterOrEqual(t, b.conns.Stats().V2, uint64(n))
-	assert.Zero(t, b.packets.Stats().TotalDropped()+b.conns.Stats().TotalDropped())
+	assert.Zero(t, dropped(b.packets.Stats())+dropped(b.conns.Stats()))
 }
 
 // knot is how kdig wants an address and port.
