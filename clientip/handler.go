@@ -157,7 +157,7 @@ func (h *handler) cameByTLS(p *passed, r *http.Request, header *proxyproto.Heade
 	if p.proto != "" {
 		return p.proto == "https"
 	}
-	if header != nil && header.Command == proxyproto.Proxy {
+	if header != nil {
 		if ssl, ok := header.TLVs.SSL(); ok && ssl.TLS() {
 			return true
 		}
