@@ -137,7 +137,7 @@ func parseForwarded(element string) (h hop) {
 // semicolon after it. A name of "" is an empty pair, which the grammar allows.
 //
 // A value without quotes may have what is in an address and not in a token, colons and brackets:
-// many proxies' configurations write for=$remote_addr, and mean it.
+// many a proxy's configuration writes for=$remote_addr.
 func cutPair(s string) (name, value, after string, ok bool) {
 	end := strings.IndexAny(s, "=;")
 	switch {
@@ -162,7 +162,17 @@ func cutPair(s string) (name, value, after string, ok bool) {
 	}
 	value, after, _ = strings.Cut(s, ";")
 	value = strings.TrimRight(value, " \t")
-	return name, value, after, value != "" && !strings.ContainsAny(value, "\" \t\\=")
+	return name, value, after, value != "" && isBare(value)
+}
+
+// isBare reports whether a value without quotes has no byte that needs them.
+func isBare(value string) bool {
+	for i := range len(value) {
+		if c := value[i]; c <= ' ' || c > '~' || c == '"' || c == '\\' || c == '=' {
+			return false
+		}
+	}
+	return true
 }
 
 // cutQuotedString cuts s after the quoted string that it is inside of, and undoes its escapes

@@ -132,5 +132,5 @@ var fieldSeeds = []string{
 	`for=192.0.2.7;host="a,b;c\"d\\"`, `for=192.0.2.7;host="\\\", for=10.0.0.2"`, `"for"=192.0.2.7`, `for="1\92.0.2.7"`,
 	`for="192.0.2.7"x`, `for="192.0.2.7" ;proto=https`, `for=192.0.2.7 ; proto=https`, `for=192.0.2.7; proto=wss`,
 	`for=10.0.0.2;proto=https, for=10.0.0.3;proto=ftp`, `secret="a;b", for=10.0.0.2`, "for=192.0.2.7;;proto=https",
-	`for=192.0.2.7,,, for=10.0.0.2,`, `for=192.0.2.7;x="\`, `for=192.0.2.7;x="\"`, "for=192.0.2.7;x=a=b",
+	`for=192.0.2.7,,, for=10.0.0.2,`, `for=192.0.2.7;x="\`, `for=192.0.2.7;x="\"`, "for=192.0.2.7;x=a=b", "0=\f;proto=https",
 }

@@ -32,17 +32,26 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.counts.add(&p.client)
 
 	p.request = *r.WithContext(p)
-	switch p.client.Found {
-	case FoundConnection: // RemoteAddr is right
-	case FoundNowhere:
-		p.request.RemoteAddr = noAddr
-	default:
-		p.request.RemoteAddr = p.addr.String()
+	if p.client.Found != FoundConnection {
+		p.request.RemoteAddr = p.remoteAddr(r.RemoteAddr)
 	}
 	if h.rewrite {
 		h.rewriteFields(p)
 	}
 	h.next.ServeHTTP(w, &p.request)
+}
+
+// remoteAddr returns the client's address and port as text, which may be what it was.
+func (p *passed) remoteAddr(before string) string {
+	if !p.addr.IsValid() {
+		return noAddr
+	}
+	if p.client.Found == FoundHeader {
+		if addr, err := netip.ParseAddrPort(before); err == nil && plain(addr) == p.addr {
+			return before
+		}
+	}
+	return p.addr.String()
 }
 
 // find fills in who sent the request and how.

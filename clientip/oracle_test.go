@@ -131,7 +131,7 @@ func quotedFromRight(line string, at int) bool {
 const (
 	token  = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 	quoted = `"(?:[^"\\]|\\(?s:.))*"`
-	bare   = `[^;"\s\\=][^;" \t\\=]*`
+	bare   = `[!#-:<>-\[\]-~]+`
 	pair   = `[ \t]*(` + token + `)=(` + quoted + `|` + bare + `)[ \t]*`
 )
 
