@@ -364,3 +364,8 @@ func TestScheme(t *testing.T) {
 	}
 	assert.Equal(t, "http", Scheme(t.Context()))
 }
+
+// unixContext is the context of a request that came by a Unix socket.
+func unixContext(t *testing.T) context.Context {
+	return context.WithValue(t.Context(), http.LocalAddrContextKey, net.Addr(&net.UnixAddr{Name: "/s", Net: "unix"}))
+}

@@ -192,7 +192,7 @@ func startGoJudges(t *testing.T) (plain, withPROXY string) {
 	serveClientIP(t, inner, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answers := map[string]string{}
 		for name, h := range judges {
-			var got answer
+			var got verdict
 			h.ServeHTTP(&got, r)
 			answers[name] = plainAddr(string(got))
 		}
@@ -229,13 +229,13 @@ func answerer(who func(r *http.Request) string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, who(r)) })
 }
 
-// answer is a ResponseWriter that keeps what is written.
-type answer string
+// verdict is a ResponseWriter that keeps what is written.
+type verdict string
 
-func (*answer) Header() http.Header { return nil }
-func (*answer) WriteHeader(int)     {}
-func (a *answer) Write(b []byte) (int, error) {
-	*a += answer(b)
+func (*verdict) Header() http.Header { return nil }
+func (*verdict) WriteHeader(int)     {}
+func (v *verdict) Write(b []byte) (int, error) {
+	*v += verdict(b)
 	return len(b), nil
 }
 
