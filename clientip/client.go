@@ -12,7 +12,7 @@ import (
 type Found uint8
 
 const (
-	FoundNowhere    Found = iota // it isn't known: a Unix socket whose peer named nobody, for example
+	FoundNowhere    Found = iota // it isn't known: a peer on a Unix socket, for example
 	FoundConnection              // it is the socket's peer
 	FoundHeader                  // the connection's PROXY header names it
 	FoundField                   // a field of a trusted HTTP proxy names it
@@ -110,7 +110,7 @@ func ClientFromContext(ctx context.Context) (*Client, bool) {
 }
 
 // FromContext returns the address of the client of a request that came through [NewHandler]'s
-// handler: plain, so that IPv4-mapped IPv6 is IPv4, and without zone. It reports whether there is one.
+// handler, and whether one is known. It is plain: IPv4-mapped IPv6 is IPv4, and it has no zone.
 func FromContext(ctx context.Context) (netip.Addr, bool) {
 	c, ok := ClientFromContext(ctx)
 	if !ok {

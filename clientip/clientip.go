@@ -17,9 +17,10 @@
 //
 // Any client can send any field. The walk to the client therefore begins with the one address that
 // nobody can choose: who holds the socket's other end or, if the connection began with a PROXY
-// header, whom that names. Only if that is a trusted HTTP proxy is the field believed, and then from
-// its right end, where that proxy has written: as long as an address is a trusted proxy's, the one
-// to its left is believed too. The first that isn't is the client. If all are, the leftmost is.
+// header, whom that names. Only if that is a trusted HTTP proxy is the field believed, and then
+// from its right end, where that proxy has written: as long as an address is a trusted proxy's,
+// the one to its left is believed too. The first that isn't is the client. If all are, the leftmost
+// is.
 //
 // What isn't an address ends the walk: the client is then the last proxy that was reached. So it
 // does if the proxy sent no field. [Client] says so, and [StatsOf] counts it.
@@ -64,8 +65,9 @@ type Config struct {
 	Hops int
 
 	// Field is the one field that is read: "X-Forwarded-For", "Forwarded" (RFC 7239), or the name
-	// of a field that has just one address, such as "X-Real-IP" or "CF-Connecting-IP". It must be one that
-	// the nearest proxy writes or appends to, and never one that it passes through. Required.
+	// of a field that has just one address, such as "X-Real-IP" or "CF-Connecting-IP". It must be
+	// one that the nearest proxy writes or appends to, and never one that it passes through.
+	// Required.
 	Field string
 
 	// Unix says that a peer on a Unix socket is such a proxy. A client that a PROXY header says
@@ -74,11 +76,12 @@ type Config struct {
 
 	// Rewrite makes the fields of the handler's request say what is true, for handlers that read
 	// them themselves; otherwise they stay as they came, the client's own writing among them.
-	// X-Forwarded-For, X-Real-IP, Forwarded and Field then have the client's address and
-	// nothing else, or are missing if it isn't known. Other fields by which programs find
-	// a client (True-Client-IP, for example) and other X-Forwarded- ones are removed; the latter,
-	// X-Forwarded-Proto and X-Forwarded-Host among them, stay if Client.Proxied says that a trusted proxy
-	// sent them, and those two only if they come once and with one value.
+	//
+	// X-Forwarded-For, X-Real-IP, Forwarded and Field then have the client's address and nothing
+	// else, or are missing if it isn't known. Other fields by which programs find a client are
+	// removed: True-Client-IP, for example. So are all other X-Forwarded- fields, unless
+	// Client.Proxied says that a trusted proxy sent them: X-Forwarded-Proto and X-Forwarded-Host
+	// then stay if they come once and with one value.
 	Rewrite bool
 }
 
@@ -131,8 +134,8 @@ func (cfg *Config) check() error {
 	case !isToken(cfg.Field):
 		return fmt.Errorf("clientip: Config.Field can't be a field's name: %q", cfg.Field)
 	case cfg.Hops > 1 && formatOf(textproto.CanonicalMIMEHeaderKey(cfg.Field)) == formatSingle:
-		return fmt.Errorf("clientip: Config.Hops is %d, but %s has one address: no proxy appends to it",
-			cfg.Hops, cfg.Field)
+		return fmt.Errorf("clientip: Config.Hops is %d, but %s has one address: "+
+			"no proxy appends to it", cfg.Hops, cfg.Field)
 	}
 	return nil
 }

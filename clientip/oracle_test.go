@@ -72,7 +72,10 @@ func oracle(cfg *Config, peer netip.AddrPort, header map[string][]string) oracle
 	return c
 }
 
-var https = regexp.MustCompile(`(?i)^(https|wss)$`)
+var (
+	https     = regexp.MustCompile(`(?i)^(https|wss)$`)
+	protocols = regexp.MustCompile(`(?i)^(https?|wss?)$`)
+)
 
 func isHTTPS(proto string) bool { return https.MatchString(proto) }
 
@@ -166,7 +169,7 @@ func oracleForwarded(element string) (node, proto string) {
 	if v := values["for"]; len(v) == 1 {
 		node = obfuscatedPort.ReplaceAllString(v[0], "$1")
 	}
-	if v := values["proto"]; len(v) == 1 && regexp.MustCompile(`(?i)^(https?|wss?)$`).MatchString(v[0]) {
+	if v := values["proto"]; len(v) == 1 && protocols.MatchString(v[0]) {
 		proto = v[0]
 	}
 	return node, proto
@@ -175,7 +178,8 @@ func oracleForwarded(element string) (node, proto string) {
 var obfuscatedPort = regexp.MustCompile(`^([^:]*|.*\]):_[\w.-]+$`)
 
 var nodes = regexp.MustCompile(
-	`^(?:(\d+\.\d+\.\d+\.\d+)|([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)|\[([0-9A-Fa-f:.]+)\])$`)
+	`^(?:(\d+\.\d+\.\d+\.\d+)|` +
+		`([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)|\[([0-9A-Fa-f:.]+)\])$`)
 var nodesWithPort = regexp.MustCompile(
 	`^(?:(\d+\.\d+\.\d+\.\d+)|()\[([0-9A-Fa-f:.]+)\]):(\d{1,5})$`)
 

@@ -88,8 +88,8 @@ func (h *handler) rewriteFields(p *passed) {
 
 // keeps reports whether a field reaches the next handler as it came.
 //
-// A name with underscores is looked at as if it had hyphens: to CGI programs behind the handler the two
-// are one.
+// A name with underscores is looked at as if it had hyphens: to CGI programs behind the handler
+// the two are one.
 func (h *handler) keeps(name string, lines []string, proxied bool) bool {
 	meant := name
 	if strings.Contains(name, "_") {
