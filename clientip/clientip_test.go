@@ -111,3 +111,19 @@ func TestTexts(t *testing.T) {
 	_, err = Problem(9).MarshalText()
 	assert.ErrorContains(t, err, "clientip: there is no Problem(9)")
 }
+
+// Addresses of the connection are plain before they are compared, and stay as text what they were.
+func TestPlainAddresses(t *testing.T) {
+	for _, remote := range []string{"[::ffff:10.0.0.1]:1", "[fe80::1%eth0]:1", "10.0.0.1:1"} {
+		cfg := &Config{Trust: prefixes(t, "::ffff:10.0.0.0/104", "fe80::/10"), Field: "X-Forwarded-For"}
+		got, client := find(t, cfg, remote, []string{"192.0.2.7"})
+		assert.Equal(t, "192.0.2.7:0", got)
+		assert.Empty(t, client.Proxies[0].Zone())
+		assert.False(t, client.Proxies[0].Is4In6())
+
+		cfg.Trust = []netip.Prefix{}
+		got, client = find(t, cfg, remote, []string{"192.0.2.7"})
+		assert.Equal(t, remote, got)
+		assert.Equal(t, client.Addr.Unmap().WithZone(""), client.Addr)
+	}
+}

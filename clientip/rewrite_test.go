@@ -24,6 +24,7 @@ func forged() http.Header {
 		"X-Forwarded-Client-Cert": {"Subject=admin"},
 		"X_forwarded_for":         {"203.0.113.66"},
 		"X-Forwarded_for":         {"203.0.113.66"},
+		"X-Forwarded-Client_cert": {"Subject=admin"},
 		"X_real_ip":               {"203.0.113.66"},
 		"X_underscored":           {"is nobody's business"},
 	}
