@@ -1,10 +1,14 @@
 package clientip
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"mime/multipart"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -126,4 +130,35 @@ func TestPlainAddresses(t *testing.T) {
 		assert.Equal(t, remote, got)
 		assert.Equal(t, client.Addr.Unmap().WithZone(""), client.Addr)
 	}
+}
+
+// Files that a handler has had written for a form go when it is done.
+func TestMultipartFiles(t *testing.T) {
+	names := make(chan string, 1)
+	ts := httptest.NewServer(newHandler(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		name := ""
+		if err := r.ParseMultipartForm(0); assert.NoError(t, err) {
+			file, err := r.MultipartForm.File["upload"][0].Open()
+			if assert.NoError(t, err) {
+				defer file.Close()
+				name = file.(*os.File).Name()
+				assert.FileExists(t, name)
+			}
+		}
+		names <- name
+	}), &Config{Hops: 1, Field: "X-Forwarded-For"}))
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	part, err := form.CreateFormFile("upload", "file")
+	require.NoError(t, err)
+	_, err = part.Write(make([]byte, 1<<20))
+	require.NoError(t, err)
+	require.NoError(t, form.Close())
+	resp, err := http.Post(ts.URL, form.FormDataContentType(), &body)
+	require.NoError(t, err)
+	resp.Body.Close()
+	name := <-names
+	ts.Close() // waits until the request is done
+	assert.NotEmpty(t, name)
+	assert.NoFileExists(t, name)
 }

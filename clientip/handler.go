@@ -39,6 +39,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.rewriteFields(p)
 	}
 	h.next.ServeHTTP(w, &p.request)
+	if r.MultipartForm == nil {
+		// The server removes the temporary files of the request that it has made, not of a copy.
+		r.MultipartForm = p.request.MultipartForm
+	}
 }
 
 // remoteAddr returns the client's address and port as text, which may be what it was.
