@@ -1,7 +1,6 @@
 package interop
 
 import (
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -17,8 +16,8 @@ const (
 // TestClientIPAgreement shows the same requests to all judges. What each of them says has to be what
 // its settings and its quirks make of the fields, so that a difference has the quirk for its reason.
 func TestClientIPAgreement(t *testing.T) {
-	n, full := agreementInShort, os.Getenv("CONFORMANCE") == "full"
-	if full {
+	n := agreementInShort
+	if inFull {
 		n = agreementInFull
 	}
 	all, goJudges := startJudges(t)
@@ -28,7 +27,7 @@ func TestClientIPAgreement(t *testing.T) {
 	for _, j := range found.Judges {
 		t.Logf("%-55s %5d as we say, %4d otherwise, %4d of them name somebody else", j.Name, j.Same, j.Differs, j.Contradicts)
 	}
-	if full && !t.Failed() {
+	if inFull && !t.Failed() {
 		found.Versions = versions(t)
 		found.write(t)
 	}
