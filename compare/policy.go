@@ -43,7 +43,7 @@ func measurePolicies(e effort) []work {
 		ours := func(name string, policy proxyproto.Policy) contender {
 			return contender{name, func(n int) {
 				for i := range n {
-					sink += int(policy(peers[i%many], local))
+					sink += int(policy(proxyproto.Peer{Addr: peers[i%many], Local: local}))
 				}
 			}}
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/clientip"
 	"github.com/seed2e8fe8ee/proxyproto/interop/internal/proxies"
 )
 
@@ -46,22 +47,22 @@ func deployPolicy() proxyproto.Policy {
 	)
 }
 
-// whoamiEitherWay answers each client by its own address, and by how it is known. It believes
-// X-Forwarded-For as docs/deploy.md says.
-func whoamiEitherWay(w http.ResponseWriter, r *http.Request) {
-	peer, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	switch _, header := proxyproto.FromContext(r.Context()); {
-	case header:
-		fmt.Fprintf(w, "%s by PROXY", peer)
-	case peer == l7:
-		fmt.Fprintf(w, "%s by X-Forwarded-For", r.Header.Get("X-Forwarded-For"))
-	default:
-		fmt.Fprintf(w, "%s itself", peer)
-	}
+// whoamiEitherWay answers each client by its own address, and by how it is known: package clientip
+// believes X-Forwarded-For as docs/deploy.md says.
+func whoamiEitherWay(t *testing.T) http.Handler {
+	t.Helper()
+	trust, err := proxyproto.ParsePrefixes(l7)
+	require.NoError(t, err)
+	h, err := clientip.NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		client, _ := clientip.ClientFromContext(r.Context())
+		how := map[clientip.Found]string{
+			clientip.FoundHeader: "by PROXY", clientip.FoundField: "by X-Forwarded-For",
+			clientip.FoundConnection: "itself",
+		}
+		fmt.Fprintf(w, "%v %s", client.Addr, how[client.Found])
+	}), &clientip.Config{Trust: trust, Field: "X-Forwarded-For"})
+	require.NoError(t, err)
+	return h
 }
 
 // askWho sends a request that claims to be forwarded for somebody else, and compares the answer.
@@ -152,7 +153,7 @@ func replace(t *testing.T, s string, pairs map[string]string) string {
 func TestDeployNginxL4L7(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	srv := &http.Server{Handler: http.HandlerFunc(whoamiEitherWay)}
+	srv := &http.Server{Handler: whoamiEitherWay(t)}
 	go srv.Serve(ln)
 	t.Cleanup(func() { srv.Close() })
 	addr := startL4(t, startL7(t, ln.Addr().String()))[0]
@@ -167,7 +168,7 @@ func TestDeployNginxL4L7(t *testing.T) {
 func TestDeployOnePort(t *testing.T) {
 	b := listenWith(t, proxyproto.Config{Policy: deployPolicy()})
 	b.serveHTTP(t, b, &http.Server{
-		Handler:     http.HandlerFunc(whoamiEitherWay),
+		Handler:     whoamiEitherWay(t),
 		ConnContext: proxyproto.ConnContext,
 	})
 	addrs := startL4(t, b.addr, startL7(t, b.addr))
@@ -226,7 +227,7 @@ func TestDeployStrangers(t *testing.T) {
 	require.NoError(t, err)
 	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{Policy: deployPolicy(), HeaderTimeout: proxies.Timeout})
 	require.NoError(t, err)
-	srv := &http.Server{Handler: http.HandlerFunc(whoamiEitherWay), ConnContext: proxyproto.ConnContext}
+	srv := &http.Server{Handler: whoamiEitherWay(t), ConnContext: proxyproto.ConnContext}
 	go srv.Serve(ln)
 	t.Cleanup(func() { srv.Close() })
 
@@ -250,7 +251,7 @@ func TestDeployStrangers(t *testing.T) {
 		status, _, _ := strings.Cut(string(got), "\r\n")
 		assert.Equal(t, row.answer, status, row.what)
 		if row.reason != 0 {
-			require.Eventually(t, func() bool { return ln.Stats().Dropped(row.reason) == before.Dropped(row.reason)+1 },
+			require.Eventually(t, func() bool { return ln.Stats().Dropped[row.reason] == before.Dropped[row.reason]+1 },
 				proxies.Timeout, time.Millisecond, row.what)
 		}
 	}

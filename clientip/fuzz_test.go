@@ -1,0 +1,136 @@
+package clientip
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed2e8fe8ee/proxyproto"
+)
+
+// fuzzConfigs are the kinds of trust and field there are.
+func fuzzConfigs(t testing.TB) (configs []*Config) {
+	t.Helper()
+	trust, err := proxyproto.ParsePrefixes("10.0.0.0/8", "2001:db8:1::/48")
+	require.NoError(t, err)
+	for _, field := range []string{"X-Forwarded-For", "Forwarded", "X-Real-Ip"} {
+		configs = append(configs, &Config{Trust: trust, Field: field}, &Config{Hops: 1, Field: field})
+		if field != "X-Real-Ip" {
+			configs = append(configs, &Config{Hops: 3, Field: field})
+		}
+	}
+	return configs
+}
+
+// compared is one handler, and what its oracle says of the same request.
+type compared struct {
+	cfg     *Config
+	handler http.Handler
+	next    func(*http.Request)
+}
+
+func newCompared(t testing.TB, cfg *Config) *compared {
+	t.Helper()
+	c := &compared{cfg: cfg}
+	var err error
+	c.handler, err = NewHandler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { c.next(r) }), cfg)
+	require.NoError(t, err)
+	return c
+}
+
+// compare sends a request from a peer through the handler, and compares with the oracle.
+func (c *compared) compare(t testing.TB, peer string, header http.Header) {
+	want := oracle(c.cfg, netip.MustParseAddrPort(peer), header)
+	served := false
+	c.next = func(r *http.Request) {
+		served = true
+		client, ok := ClientFromContext(r.Context())
+		require.True(t, ok)
+		got := oracleClient{
+			Found: client.Found, Problem: client.Problem, HTTPS: Scheme(r.Context()) == "https",
+		}
+		var err error
+		got.Client, err = netip.ParseAddrPort(r.RemoteAddr)
+		require.NoError(t, err)
+		if len(client.Proxies) > 0 {
+			got.Proxies = client.Proxies
+		}
+		if !assert.ObjectsAreEqual(want, got) {
+			t.Fatalf("%+v from %s, %q\n got %+v\nwant %+v", c.cfg, peer, header, got, want)
+		}
+		if client.Addr != got.Client.Addr() {
+			t.Fatalf("Client.Addr is %v, RemoteAddr %s", client.Addr, r.RemoteAddr)
+		}
+	}
+	c.handler.ServeHTTP(nil, &http.Request{RemoteAddr: peer, Header: header})
+	if !served {
+		t.Fatal("the next handler wasn't called")
+	}
+}
+
+// FuzzField compares each way to read a field with the oracle's. Lines are separated by newlines.
+func FuzzField(f *testing.F) {
+	for _, seed := range fieldSeeds {
+		for kind := range byte(8) {
+			f.Add(kind, seed)
+		}
+	}
+	var all []*compared
+	for _, cfg := range fuzzConfigs(f) {
+		all = append(all, newCompared(f, cfg))
+	}
+	f.Fuzz(func(t *testing.T, kind byte, field string) {
+		if len(field) > 300 {
+			return // the oracle is slow: quadratic, and worse
+		}
+		c := all[int(kind)%len(all)]
+		header := http.Header{"X-Forwarded-Proto": {"https"}}
+		if field != "" {
+			header[http.CanonicalHeaderKey(c.cfg.Field)] = strings.Split(field, "\n")
+		}
+		peer := "10.0.0.1:1234"
+		if kind >= 128 {
+			peer = "203.0.113.66:1234"
+		}
+		c.compare(t, peer, header)
+	})
+}
+
+// The seeds themselves, for every kind of trust.
+func TestFieldAgainstOracle(t *testing.T) {
+	for _, cfg := range fuzzConfigs(t) {
+		c := newCompared(t, cfg)
+		for _, seed := range fieldSeeds {
+			for _, peer := range []string{"10.0.0.1:1234", "[2001:db8:1::9]:1", "203.0.113.66:1234"} {
+				c.compare(t, peer, http.Header{cfg.Field: strings.Split(seed, "\n")})
+			}
+		}
+	}
+}
+
+var fieldSeeds = []string{
+	"", " ", ",", ", ,\t,", "192.0.2.7", "192.0.2.7, 10.0.0.2", "203.0.113.1,192.0.2.7 , 10.0.0.2,10.0.0.3",
+	"10.0.0.4, 10.0.0.3, 10.0.0.2", "192.0.2.7:1234", "192.0.2.7:", "192.0.2.7:65536", "192.0.2.7:+1",
+	"192.0.2.7:00080", "192.0.2.7:000080", "2001:db8::7", "[2001:db8::7]", "[2001:db8::7]:443", "[2001:db8::7]443",
+	"[192.0.2.7]", "[::ffff:192.0.2.7]:80", "::ffff:10.0.0.2", "::ffff:192.0.2.7, ::ffff:10.0.0.2", "fe80::1%eth0",
+	"[fe80::1%25eth0]:80", "192.0.2.007", "192.0.2", "0x7f.0.0.1", "2130706433", "localhost", "unknown", "-",
+	"192.0.2.7 10.0.0.2", "192.0.2.7;10.0.0.2", "192.0.2.7\n10.0.0.2", "192.0.2.7, 10.0.0.2\n10.0.0.3,\n, ",
+	"10.0.0.9, garbage, 10.0.0.2", "192.0.2.7, \x00, 10.0.0.2", "192.0.2.7\x00", "\xff\xfe", "192.0.2.7\u00a0",
+	"::", "0.0.0.0", "1::2::3", ":::", "[::", "[]:80", "[", "]", ":", "\"192.0.2.7\"",
+	"2001:db8:1::1, 2001:DB8:0001:0000:0000:0000:0000:0002", "1:2:3:4:5:6:7:8", "1:2:3:4:5:6:192.0.2.7",
+	"for=192.0.2.7", "For=192.0.2.7;Proto=HTTPS", `for="192.0.2.7:1234";proto=http;by=203.0.113.43`,
+	`for="[2001:db8::7]:4711"`, `for="[2001:db8::7]"`, `for=[2001:db8::7]:443`, `for=2001:db8::7`,
+	"for=192.0.2.43, for=10.0.0.2", "for=192.0.2.43,for=10.0.0.2;proto=https\nfor=10.0.0.3;proto=http",
+	"for=unknown;proto=https", "for=_hidden, for=10.0.0.2", `for="_SEVKISEK:_port"`, `for="192.0.2.7:_sec"`,
+	`for="[2001:db8::7]:_p"`, `for="2001:db8:::_x"`, "for=", `for=""`, "for", "=", ";", ";;for=192.0.2.7;", "for = 192.0.2.7",
+	"by=203.0.113.43", "proto=https", "for=192.0.2.7;for=192.0.2.8", "proto=http;proto=https;for=192.0.2.7",
+	`for="192.0.2.7`, `for=192.0.2.7"`, `for="x, for=192.0.2.7`, `for="x\", for=192.0.2.7`, `host=",", for=192.0.2.7`,
+	`for=192.0.2.7;host="a,b;c\"d\\"`, `for=192.0.2.7;host="\\\", for=10.0.0.2"`, `"for"=192.0.2.7`, `for="1\92.0.2.7"`,
+	`for="192.0.2.7"x`, `for="192.0.2.7" ;proto=https`, `for=192.0.2.7 ; proto=https`, `for=192.0.2.7; proto=wss`,
+	`for=10.0.0.2;proto=https, for=10.0.0.3;proto=ftp`, `secret="a;b", for=10.0.0.2`, "for=192.0.2.7;;proto=https",
+	`for=192.0.2.7,,, for=10.0.0.2,`, `for=192.0.2.7;x="\`, `for=192.0.2.7;x="\"`, "for=192.0.2.7;x=a=b", "0=\f;proto=https",
+}
