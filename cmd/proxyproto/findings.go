@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/netip"
 	"regexp"
-	"strconv"
 	"strings"
 )
 
@@ -120,7 +119,8 @@ func (r *checkReport) believed(c *checker) string {
 		if shows(got.answer, c.claimed(own.Addr()).String()) {
 			return "yes"
 		}
-		if shows(got.answer, own.Addr().String()) && shows(got.answer, strconv.Itoa(int(own.Port()))) {
+		port := regexp.MustCompile(fmt.Sprintf(`(^|[^0-9])%d($|[^0-9])`, own.Port()))
+		if shows(got.answer, own.Addr().String()) && port.MatchString(got.answer) {
 			return "no"
 		}
 	}

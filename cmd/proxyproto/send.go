@@ -186,12 +186,13 @@ func (s *sender) sendStream(stdin io.Reader, stdout io.Writer) error {
 		}
 	}
 	var sent atomic.Bool
+	wrote := make(chan error, 1)
 	go func() {
-		// An error shows when reading: and if that ends well, the server wanted no more.
-		_, _ = io.Copy(conn, stdin)
-		if half, ok := conn.(interface{ CloseWrite() error }); ok {
-			_ = half.CloseWrite()
+		_, err := io.Copy(conn, stdin)
+		if half, ok := conn.(interface{ CloseWrite() error }); ok && err == nil {
+			err = half.CloseWrite()
 		}
+		wrote <- err
 		sent.Store(true)
 		_ = conn.SetReadDeadline(time.Now().Add(s.wait))
 	}()
@@ -205,11 +206,28 @@ func (s *sender) sendStream(stdin io.Reader, stdout io.Writer) error {
 		if n > 0 && sent.Load() {
 			_ = conn.SetReadDeadline(time.Now().Add(s.wait))
 		}
+		if err == io.EOF && wasReset(wrote) {
+			err = syscall.ECONNRESET
+		}
 		if err != nil {
 			return s.ended(err, total)
 		}
 	}
 }
+
+// wasReset reports whether the writer has been told of a reset. The system tells it once: the
+// reader may see the plain end then.
+func wasReset(wrote <-chan error) bool {
+	select {
+	case err := <-wrote:
+		return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ENOTCONN)
+	case <-time.After(resetTime):
+		return false // what else the writer may see, the server didn't want
+	}
+}
+
+// resetTime is how long a writer takes at most from the system's word to ours.
+const resetTime = 50 * time.Millisecond
 
 // ended says why the server's answer ended.
 func (s *sender) ended(err error, total int) error {
