@@ -188,7 +188,7 @@ func (c *checker) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.try3(ctx); err != nil {
+	if err := c.basics(ctx); err != nil {
 		return err
 	}
 	if c.accepts("v1") || c.accepts("v2") {
@@ -216,8 +216,8 @@ func (c *checker) record(ctx context.Context, p probe) error {
 	return nil
 }
 
-// try3 makes the three probes that everything else depends on.
-func (c *checker) try3(ctx context.Context) error {
+// basics makes the three probes that everything else depends on.
+func (c *checker) basics(ctx context.Context) error {
 	for _, p := range []probe{{name: "v2", wire: v2(nil)}, {name: "v1", wire: v1}, {name: "none"}} {
 		if err := c.record(ctx, p); err != nil {
 			return err
@@ -253,5 +253,9 @@ func (c *checkReport) accepts(name string) bool {
 
 // print prints a result as a line.
 func (r *probed) print(w io.Writer) {
-	fmt.Fprintf(w, "%-9s %-8s %s (%.2f s)\n", r.Probe, r.Outcome, r.How, r.Seconds)
+	outcome := r.Outcome
+	if r.Probe == "silence" {
+		outcome = map[string]string{refused: "ended", hangs: "open"}[outcome]
+	}
+	fmt.Fprintf(w, "%-34s %-8s %s (%.2f s)\n", names[r.Probe], outcome, r.How, r.Seconds)
 }

@@ -21,7 +21,6 @@ import (
 // A probe is one connection of check: what it sends before the question, if it asks one.
 type probe struct {
 	name  string
-	about string
 	wire  func(h *proxyproto.Header) ([]byte, error) // nil: nothing
 	split bool                                       // in two segments
 	late  time.Duration                              // after this time without a byte
