@@ -1,95 +1,118 @@
 package main
 
 import (
-	"bytes"
-	"encoding/hex"
-	"encoding/json"
+	"bufio"
+	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
-	"strings"
+	"os/signal"
+	"syscall"
+	"time"
 
-	"github.com/seed2e8fe8ee/proxyproto/cmd/proxyproto/internal/pcap"
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/spf13/cobra"
 )
 
-const decodeUsage = `Usage: proxyproto decode [flags] [file]
-
-Decode explains the PROXY header that its input begins with, byte by byte, and says which rule is
-broken if it isn't valid. The input is the file, or else stdin: the bytes as they came over the
-network, the same in hexadecimal (-hex), or a packet capture (pcap or pcapng, as tcpdump and
-Wireshark write them). Of a capture all TCP connections are shown from their first bytes on,
-and those UDP datagrams that begin with a header.
-
-  printf 'PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n' | proxyproto decode
-  echo 0d0a0d0a 000d0a51 5549540a 20 00 0000 | proxyproto decode -hex
-  tcpdump -i any -c 100 -w - port 8080 | proxyproto decode
-  proxyproto decode -json capture.pcap | jq .header.source
-
-The exit code is 0 if the header is valid (of a capture, all that there are), 1 if it is malformed,
-3 if there is none, 4 if it is incomplete, and 2 if the input can't be read.
-`
-
-// maxInput is how much of the input is looked at: the longest header, and one more behind it.
+// maxInput is how much of the input is looked at: the longest header, and one more after it.
 const maxInput = 2 * (16 + 65535)
 
-func decode(args []string, stdin io.Reader, stdout, _ io.Writer) error {
-	fs := flag.NewFlagSet("decode", flag.ContinueOnError)
-	asHex := fs.Bool("hex", false, "the input is hexadecimal; spaces, commas, colons, 0x and \\x don't count")
-	asJSON := fs.Bool("json", false, "print a JSON object in one line, for each connection or datagram of a capture")
-	if err := parseFlags(fs, args, stdout, decodeUsage); err != nil {
-		return err
+func newDecode() *cobra.Command {
+	var asHex, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "decode [file]",
+		Short: "Explain a header byte by byte, from bytes or a packet capture",
+		Long: `Decode explains the PROXY header that its input begins with, byte by byte, and says which rule is
+broken if it isn't valid. The input is the file, or else stdin: the bytes as they came over the
+network, the same in hexadecimal (--hex), or a packet capture (pcap or pcapng, as tcpdump and
+Wireshark write them, also compressed with gzip).
+
+Of a capture it shows what each TCP connection began with, as soon as its header is whole or broken,
+and each new header of a flow of UDP datagrams. At the end, or when it is interrupted, it shows the
+headers that aren't whole, and counts the rest: connections that began before the capture, for one.
+
+The exit code is 0 if the header is valid (of a capture, all that there are), 1 if it is malformed,
+3 if there is none, 4 if it is incomplete, and 2 if the input can't be read.`,
+		Example: `  printf 'PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n' | proxyproto decode
+  tcpdump -i any -U -w - port 8080 | proxyproto decode
+  proxyproto decode --json capture.pcap | jq -r .header.source
+  xxd header.bin | proxyproto decode --hex
+  echo 0d0a0d0a 000d0a51 5549540a 20 00 0000 | proxyproto decode --hex`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in := cmd.InOrStdin()
+			if len(args) == 1 {
+				f, err := os.Open(args[0])
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				in = f
+			}
+			print := printer(cmd.OutOrStdout(), asJSON)
+			buffered := bufio.NewReader(in)
+			if asHex {
+				return decodeHex(buffered, print)
+			}
+			next, err := openCapture(buffered)
+			if err != nil {
+				return err
+			}
+			if next != nil {
+				return decodeCapture(cmd.Context(), next, print, cmd.ErrOrStderr())
+			}
+			b, err := io.ReadAll(io.LimitReader(buffered, maxInput))
+			if err != nil {
+				return err
+			}
+			return decodeBytes(b, print)
+		},
 	}
-	in := stdin
-	switch fs.NArg() {
-	case 0:
-	case 1:
-		f, err := os.Open(fs.Arg(0))
-		if err != nil {
+	cmd.Flags().BoolVar(&asHex, "hex", false,
+		"the input is hexadecimal: digits with anything usual between them, or what xxd, hexdump -C and Wireshark print")
+	cmd.Flags().BoolVar(&asJSON, "json", false,
+		"print a JSON object in one line, for each connection or flow of a capture")
+	return cmd
+}
+
+// printer returns a function that prints reports, as JSON or with an empty line between them.
+func printer(out io.Writer, asJSON bool) func(*report) error {
+	if asJSON {
+		return func(r *report) error {
+			line, err := jsonLine(r)
+			if err != nil {
+				return err
+			}
+			_, err = out.Write(line)
 			return err
 		}
-		defer f.Close()
-		in = f
-	default:
-		return fmt.Errorf("one file at a time, not %q (flags go before it)", fs.Args())
 	}
 	first := true
-	print := func(r *report) error {
+	return func(r *report) error {
 		if !first {
-			fmt.Fprintln(stdout)
+			fmt.Fprintln(out)
 		}
 		first = false
-		return r.print(stdout)
+		return r.print(out)
 	}
-	if *asJSON {
-		enc := json.NewEncoder(stdout)
-		enc.SetEscapeHTML(false)
-		print = func(r *report) error { return enc.Encode(r) }
-	}
+}
 
-	head := make([]byte, 4)
-	n, err := io.ReadFull(in, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-		return err
-	}
-	in = io.MultiReader(bytes.NewReader(head[:n]), in)
-	if !*asHex && pcap.Is(head[:n]) {
-		return decodeCapture(in, print)
-	}
-	limit := int64(maxInput)
-	if *asHex {
-		limit *= 8 // each byte as "0x0d, " with room for more
-	}
-	b, err := io.ReadAll(io.LimitReader(in, limit))
+func decodeHex(in io.Reader, print func(*report) error) error {
+	const digits = 8 // for each byte: "0x0d, " with room for more
+	text, err := io.ReadAll(io.LimitReader(in, maxInput*digits))
 	if err != nil {
 		return err
 	}
-	if *asHex {
-		if b, err = parseHex(string(b)); err != nil {
-			return err
-		}
+	b, err := parseHex(string(text))
+	if err != nil {
+		return err
 	}
+	return decodeBytes(b, print)
+}
+
+func decodeBytes(b []byte, print func(*report) error) error {
 	if len(b) == 0 {
 		return errors.New("there are no bytes to decode")
 	}
@@ -100,64 +123,67 @@ func decode(args []string, stdin io.Reader, stdout, _ io.Writer) error {
 	return exit(r.code())
 }
 
-// decodeCapture explains what the flows of a capture begin with.
-func decodeCapture(in io.Reader, print func(*report) error) error {
-	flows, flowsErr := pcap.Flows(in, maxInput)
-	worst, shown := exitNoHeader, 0
-	for _, f := range flows {
-		r := examine(f.Payload)
-		if !f.Opened && (r.Verdict == none || r.Verdict == incomplete && r.version == "") {
-			continue // an answer, or from the middle of a connection
-		}
-		shown++
-		r.Flow = &flow{f.Packet, f.Transport, f.Source.String(), f.Destination.String(), f.Opened, f.Cut}
-		if err := print(r); err != nil {
-			return err
-		}
-		worst = worse(worst, r.code())
-	}
-	switch {
-	case flowsErr != nil:
-		return flowsErr
-	case shown == 0:
-		return &failure{exitNoHeader, fmt.Errorf("no header in this capture of %d connections and datagrams with payload", len(flows))}
-	}
-	return exit(worst)
+// A packet is what the goroutine that reads a capture passes on.
+type packet struct {
+	bytes []byte
+	info  gopacket.CaptureInfo
+	link  layers.LinkType
+	err   error
 }
 
-// worse returns the exit code that says more about a capture of connections with both.
-func worse(a, b int) int {
-	for _, code := range []int{exitMalformed, exitIncomplete, exitOK} {
-		if a == code || b == code {
-			return code
+// afterSignal is how long packets are still taken after an interrupt: tcpdump, which the terminal
+// interrupts too, writes what it has and closes the pipe.
+const afterSignal = 500 * time.Millisecond
+
+// decodeCapture explains what the flows of a capture begin with, while it is read.
+func decodeCapture(ctx context.Context, next packets, print func(*report) error, stderr io.Writer) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	read := make(chan packet)
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() { // ends with the input, or with the program
+		for {
+			var p packet
+			p.bytes, p.info, p.link, p.err = next()
+			select {
+			case read <- p:
+			case <-ended:
+				return
+			}
+			if p.err != nil {
+				return
+			}
+		}
+	}()
+
+	f := newFlows(print)
+	interrupted := ctx.Done()
+	var enough <-chan time.Time
+	var readErr error
+	for reading := true; reading; {
+		select {
+		case p := <-read:
+			if p.err != nil {
+				readErr, reading = p.err, false
+			} else if err := f.add(p.bytes, p.info, p.link); err != nil {
+				return err
+			}
+		case <-interrupted:
+			interrupted, enough = nil, time.After(afterSignal)
+		case <-enough:
+			reading = false
 		}
 	}
-	return exitNoHeader
-}
-
-func exit(code int) error {
-	if code == exitOK {
-		return nil
+	if err := f.finish(); err != nil {
+		return err
 	}
-	return &failure{code: code}
-}
-
-// parseHex reads hexadecimal as people paste it.
-func parseHex(s string) ([]byte, error) {
-	var digits strings.Builder
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case strings.IndexByte(" \t\r\n,:;\"'{}", c) >= 0:
-		case digits.Len()%2 == 0 && i+1 < len(s) && (c == '0' || c == '\\') && (s[i+1] == 'x' || s[i+1] == 'X'):
-			i++
-		case strings.IndexByte("0123456789abcdefABCDEF", c) >= 0:
-			digits.WriteByte(c)
-		default:
-			return nil, fmt.Errorf("%q at byte %d of the input isn't hexadecimal", s[i:i+1], i)
-		}
+	fmt.Fprintf(stderr, "proxyproto decode: %s\n", f.summary())
+	if readErr != nil && readErr != io.EOF {
+		return captureError(f.now.number, readErr)
 	}
-	if digits.Len()%2 != 0 {
-		return nil, fmt.Errorf("%d hexadecimal digits: one is missing or too many", digits.Len())
+	if f.shown == 0 {
+		return &failure{exitNoHeader, errors.New("no header in this capture")}
 	}
-	return hex.DecodeString(digits.String())
+	return exit(f.worst)
 }

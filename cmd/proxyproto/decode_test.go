@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -28,7 +29,7 @@ var samples = []struct{ name, hex, text string }{
 	{name: "v1-unknown-rest", text: "PROXY UNKNOWN ffff::1 \x1b[2J anything\r\n"},
 	{name: "v1-twice", text: "PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\nPROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n"},
 	{name: "v1-twice-malformed", text: "PROXY UNKNOWN\r\nPROXY TCP4 10.0.0.1 10.0.0.2 1\r\n"},
-	{name: "v1-heading-zero", text: "PROXY TCP4 192.0.2.07 198.51.100.1 56324 443\r\n"},
+	{name: "v1-leading-zero", text: "PROXY TCP4 192.0.2.07 198.51.100.1 56324 443\r\n"},
 	{name: "v1-two-spaces", text: "PROXY TCP4  192.0.2.7 198.51.100.1 56324 443\r\n"},
 	{name: "v1-port", text: "PROXY TCP4 192.0.2.7 198.51.100.1 56324 65536\r\n"},
 	{name: "v1-line-feed", text: "PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\n"},
@@ -116,10 +117,10 @@ func TestDecode(t *testing.T) {
 			b := sampleBytes(t, i)
 			var r result
 			if c.text != "" {
-				r = runBinary(t, c.text, "decode")
+				r = runProgram(t, c.text, "decode")
 			} else {
-				r = runBinary(t, c.hex, "decode", "-hex")
-				assert.Equal(t, r, runBinary(t, string(b), "decode"))
+				r = runProgram(t, c.hex, "decode", "--hex")
+				assert.Equal(t, r, runProgram(t, string(b), "decode"))
 			}
 			assert.Empty(t, r.stderr)
 			golden(t, "decode/"+c.name+".golden", fmt.Sprintf("%sexit code %d\n", r.stdout, r.code))
@@ -129,7 +130,7 @@ func TestDecode(t *testing.T) {
 
 			h, n, err := proxyproto.Parse(b)
 			var got report
-			j := runBinary(t, string(b), "decode", "-json")
+			j := runProgram(t, string(b), "decode", "--json")
 			assert.Equal(t, r.code, j.code)
 			assert.Equal(t, 1, strings.Count(j.stdout, "\n"))
 			require.NoError(t, json.Unmarshal([]byte(j.stdout), &got))
@@ -152,7 +153,7 @@ func TestDecode(t *testing.T) {
 				assert.Equal(t, exitMalformed, r.code)
 				assert.Equal(t, malformed, got.Verdict)
 				require.NotNil(t, got.Fault)
-				assert.Equal(t, fault{broken.Offset(), broken.Rule()}, *got.Fault)
+				assert.Equal(t, fault{broken.Offset, broken.Rule}, *got.Fault)
 			case errors.Is(err, proxyproto.ErrIncomplete):
 				assert.Equal(t, exitIncomplete, r.code)
 				assert.Equal(t, incomplete, got.Verdict)
@@ -232,6 +233,13 @@ func TestParseHex(t *testing.T) {
 	for _, s := range []string{
 		"0d0aab01", "0D0AAB01", "0d 0a\nab 01\r\n", "0d:0a:ab:01", "0x0d, 0x0a, 0xAB, 0x01", `\x0d\x0a\xab\x01`,
 		"0x0d0aab01", "{0x0D,0x0A,0xAB,0X01};", `"\x0d\x0a" "\xab\x01"`,
+		"unsigned char h[] = {\n  0x0d, 0x0a, 0xab, 0x01\n};\nunsigned int h_len = 4;\n",
+		"/* Packet (4 bytes) */\nstatic const unsigned char pkt1[4] = {\n0x0d, 0x0a, 0xab, 0x01 /* .... */\n};\n",
+		"00000000: 0d0a ab01                                ....\n",
+		"00000000: 0d0a ab  ...\n00000003: 01  .\n",
+		"00000000  0d 0a ab 01                                       |....|\n00000004\n",
+		"0000   0d 0a ab 01                                       ....\n",
+		"0000  0d 0a ab 01   ab 0d\r\n",
 	} {
 		got, err := parseHex(s)
 		assert.NoError(t, err, s)
@@ -239,26 +247,53 @@ func TestParseHex(t *testing.T) {
 	}
 }
 
+// TestParseDump: what the programs print of a header that repeats itself, without their gaps and
+// stars being taken for it.
+func TestParseDump(t *testing.T) {
+	want := append([]byte(signature+"\x21\x31\x00\xd8"), make([]byte, 216)...)
+	for _, args := range [][]string{{"xxd"}, {"xxd", "-p"}, {"xxd", "-i"}, {"xxd", "-g1", "-c", "12"}, {"hexdump", "-C"}} {
+		dumper, err := exec.LookPath(args[0])
+		if err != nil {
+			missing(t, args[0])
+			continue
+		}
+		cmd := exec.Command(dumper, args[1:]...)
+		cmd.Stdin = bytes.NewReader(want)
+		out, err := cmd.Output()
+		require.NoError(t, err)
+		got, err := parseHex(string(out))
+		assert.NoError(t, err, args)
+		assert.Equal(t, want, got, "%v: %s", args, out)
+	}
+	got, err := parseHex(string(dump(want)))
+	assert.NoError(t, err)
+	assert.Equal(t, want, got)
+	for _, s := range []string{"0000", "00000000: 0d0a\n00000003: 01\n", "00000001: 0d0a\n", "*\n*"} {
+		_, ok := parseDump(s)
+		assert.False(t, ok, s)
+	}
+}
+
 // TestDecodeCapture: the file that tcpdump wrote, by its name and from stdin.
 func TestDecodeCapture(t *testing.T) {
-	const name = "internal/pcap/testdata/sll2.pcap"
-	r := runBinary(t, "", "decode", name)
+	const name = "testdata/pcap/sll2.pcap"
+	r := runProgram(t, "", "decode", name)
 	golden(t, "capture.golden", fmt.Sprintf("%sexit code %d\n", r.stdout, r.code))
-	assert.Empty(t, r.stderr)
+	assert.Equal(t, "proxyproto decode: 24 packets, 2 connections; 1 datagram with a header; 1 datagram without one\n", r.stderr)
 	file, err := os.ReadFile(name)
 	require.NoError(t, err)
-	assert.Equal(t, r, runBinary(t, string(file), "decode"))
+	assert.Equal(t, r, runProgram(t, string(file), "decode"))
 
-	r = runBinary(t, string(file), "decode", "-json")
+	r = runProgram(t, string(file), "decode", "--json")
 	golden(t, "capture-json.golden", r.stdout)
 	assert.Equal(t, 3, strings.Count(r.stdout, "\n"))
 
 	// Without its last byte, which no header has; and nothing but its head.
-	r = runBinary(t, string(file[:len(file)-1]), "decode")
+	r = runProgram(t, string(file[:len(file)-1]), "decode")
 	assert.Equal(t, exitUsage, r.code)
 	assert.Equal(t, 3, strings.Count(r.stdout, "valid: "))
-	assert.Contains(t, r.stderr, "is cut off")
-	r = runBinary(t, string(file[:24]), "decode")
+	assert.Contains(t, r.stderr, "the capture is cut off after packet")
+	r = runProgram(t, string(file[:24]), "decode")
 	assert.Equal(t, exitNoHeader, r.code)
 	assert.Contains(t, r.stderr, "no header in this capture")
 }

@@ -1,28 +1,19 @@
-// Proxyproto shows what PROXY protocol headers say, sends them, and serves connections that bring them.
-//
-//	proxyproto decode [-hex] [-json] [file]      explain a header byte by byte, from stdin or a capture
-//	proxyproto send [flags] host:port            connect, send a header, then stdin
-//	proxyproto serve [flags] [host:port]         print what each connection brings, and answer it
-//
-// Each of them tells its flags and some examples with -h.
-//
-// The exit codes are, for all three:
-//
-//	0  all is well
-//	1  a header is malformed
-//	2  the command line or the input makes no sense
-//	3  there is no header
-//	4  a header is incomplete
-//	5  the network failed
+// Proxyproto shows what PROXY protocol headers say, sends them, serves connections that bring
+// them, and checks what a server does with them. "proxyproto help" explains it.
 package main
 
 import (
+	"cmp"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
+	"regexp"
+	"runtime/debug"
 	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
 )
 
 // Exit codes.
@@ -33,64 +24,126 @@ const (
 	exitNoHeader
 	exitIncomplete
 	exitNetwork
+	exitEmpty
 )
 
-const usage = `Proxyproto shows what PROXY protocol headers say, sends them, and serves connections
-that bring them.
+const about = `Proxyproto shows what PROXY protocol headers say, sends them, serves connections that
+bring them, and checks what a server does with them.
 
-  proxyproto decode [flags] [file]       explain a header byte by byte
-  proxyproto send [flags] host:port      connect, send a header, then stdin
-  proxyproto serve [flags] [host:port]   print what each connection brings, and answer it
+Try serve and send together, in two terminals:
 
-Try the three together, in two terminals:
+    proxyproto serve 127.0.0.1:8080
+    proxyproto send --source 192.0.2.7 http://127.0.0.1:8080/
 
-  proxyproto serve 127.0.0.1:8080
-  printf 'GET / HTTP/1.0\r\n\r\n' | proxyproto send -source 192.0.2.7 127.0.0.1:8080
-
-Exit codes: 0 all is well, 1 a header is malformed, 2 the command line or the input makes no
-sense, 3 there is no header, 4 a header is incomplete, 5 the network failed.
-
-"proxyproto decode -h" and so on tell the flags, with examples.
-`
-
-// A command runs with the arguments behind its name.
-type command func(args []string, stdin io.Reader, stdout, stderr io.Writer) error
-
-var commands = map[string]command{"decode": decode, "send": send, "serve": serve}
+The exit code is 0 if all is well, 1 if a header is malformed or a rule is broken, 2 if the command
+line or the input makes no sense, 3 if there is no header, 4 if a header is incomplete or something
+can't be known, 5 if the network failed, 6 if the server closed without an answer.`
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	if len(args) == 0 {
-		fmt.Fprintln(stderr, "proxyproto: say what to do: decode, send or serve (-h tells more)")
-		return exitUsage
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "proxyproto",
+		Short:         "Show, send, serve and check PROXY protocol headers",
+		Long:          about,
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("there is no command %q: see proxyproto help", args[0])
+			}
+			return errors.New("say what to do: decode, send, serve or check (see proxyproto help)")
+		},
 	}
-	name := args[0]
-	switch name {
-	case "-h", "-help", "--help", "help":
-		fmt.Fprint(stdout, usage)
-		return exitOK
+	root.SetVersionTemplate("proxyproto {{.Version}}\n")
+	root.AddCommand(newDecode(), newSend(), newServe(), newCheck(), newMan(), &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		Run: func(cmd *cobra.Command, _ []string) {
+			fmt.Fprintln(cmd.OutOrStdout(), "proxyproto", version())
+		},
+	})
+	return root
+}
+
+func newMan() *cobra.Command {
+	return &cobra.Command{
+		Use:   "man [command]",
+		Short: "Print a manual page, for man -l -",
+		Long:  "Man prints the manual page of proxyproto or of one of its commands, made of the same text as its help.",
+		Example: `  proxyproto man | man -l -
+  proxyproto man decode >/usr/local/share/man/man1/proxyproto-decode.1`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			page, _, err := cmd.Root().Find(args)
+			if err != nil || len(args) > 0 && page == cmd.Root() {
+				return fmt.Errorf("there is no command %q", args[0])
+			}
+			return doc.GenMan(page, &doc.GenManHeader{Section: "1", Source: "proxyproto " + version()},
+				cmd.OutOrStdout())
+		},
 	}
-	cmd, ok := commands[name]
+}
+
+// version returns the version that the program was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		fmt.Fprintf(stderr, "proxyproto: there is no command %q: decode, send and serve are (-h tells more)\n", name)
-		return exitUsage
+		return "unknown"
 	}
-	err := cmd(args[1:], stdin, stdout, stderr)
-	if err == nil || errors.Is(err, flag.ErrHelp) {
+	return cmp.Or(info.Main.Version, "(devel)") + " " + info.GoVersion
+}
+
+// run runs the command that the arguments name, and returns its exit code.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	name := root.Name()
+	err := dashed(root, args)
+	if err == nil {
+		var ran *cobra.Command
+		ran, err = root.ExecuteC()
+		name = ran.CommandPath()
+	}
+	if err == nil {
 		return exitOK
 	}
 	code := exitUsage
-	var failed *failure
-	if errors.As(err, &failed) {
+	if failed := new(failure); errors.As(err, &failed) {
 		code = failed.code
 	}
 	if text := err.Error(); text != "" {
-		fmt.Fprintf(stderr, "proxyproto %s: %s\n", name, strings.TrimPrefix(text, "proxyproto: "))
+		fmt.Fprintf(stderr, "%s: %s\n", name, printable(strings.TrimPrefix(text, "proxyproto: ")))
 	}
 	return code
+}
+
+var oneDash = regexp.MustCompile(`^-([a-z][a-z0-9-]+)(=.*)?$`)
+
+// dashed reports a long flag with a single dash, which would be read as some short ones: of -hex
+// the -h asks for help.
+func dashed(root *cobra.Command, args []string) error {
+	cmd, _, err := root.Find(args)
+	if err != nil {
+		return nil
+	}
+	for _, arg := range args {
+		if arg == "--" {
+			break
+		}
+		if m := oneDash.FindStringSubmatch(arg); m != nil && cmd.Flags().Lookup(m[1]) != nil {
+			return fmt.Errorf("flags have two dashes: --%s", m[1])
+		}
+	}
+	return nil
 }
 
 // failure is an error with an exit code of its own; others are the user's mistakes.
@@ -108,22 +161,9 @@ func (f *failure) Error() string {
 
 func (f *failure) Unwrap() error { return f.err }
 
-func networkError(err error) error { return &failure{exitNetwork, err} }
-
-// parseFlags parses a command's arguments. An error says all in one line; -h prints about and
-// the flags.
-func parseFlags(fs *flag.FlagSet, args []string, stdout io.Writer, about string) error {
-	fs.Init(fs.Name(), flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.Usage = func() {}
-	err := fs.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, about, "\nFlags:\n\n")
-		fs.SetOutput(stdout)
-		fs.PrintDefaults()
-	case err != nil:
-		err = fmt.Errorf("%w (-h tells the flags)", err)
+func exit(code int) error {
+	if code == exitOK {
+		return nil
 	}
-	return err
+	return &failure{code: code}
 }

@@ -2,13 +2,13 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/seed2e8fe8ee/proxyproto"
 )
@@ -66,6 +66,21 @@ type flow struct {
 	Destination string `json:"destination"`
 	Opened      bool   `json:"opened,omitempty"` // the capture has the connection's beginning
 	Cut         bool   `json:"cut,omitempty"`    // it lacks what follows
+	Second      bool   `json:"second,omitempty"` // the connection has had a header before
+}
+
+func (f *flow) String() string {
+	s := fmt.Sprintf("packet %d, %s %s -> %s", f.Packet, f.Transport, f.Source, f.Destination)
+	if f.Transport == "tcp" && !f.Opened {
+		s += ", perhaps not from its beginning"
+	}
+	if f.Cut {
+		s += ", what follows isn't in the capture"
+	}
+	if f.Second {
+		s += ", another header after the first: it mustn't be believed"
+	}
+	return s
 }
 
 // fault is the rule that a malformed header breaks.
@@ -89,8 +104,8 @@ func examine(b []byte) *report {
 		r.summary = h.String()
 		r.Note = payloadNote(b[n:])
 	case errors.As(err, &broken):
-		r.Verdict, r.Fault = malformed, &fault{broken.Offset(), broken.Rule()}
-		r.version = broken.Version().String()
+		r.Verdict, r.Fault = malformed, &fault{broken.Offset, broken.Rule}
+		r.version = broken.Version.String()
 		r.Fields = mark(dissect(b), b, r.Fault.Offset, r.Fault.Rule)
 	case err == proxyproto.ErrIncomplete:
 		r.Verdict, r.Fields = incomplete, dissect(b)
@@ -125,6 +140,12 @@ func protocolNote(b []byte) string {
 	case strings.EqualFold(word, "proxy"):
 		return "the keyword is PROXY, in capitals"
 	}
+	for _, begins := range []string{signature, "PROXY TCP4 ", "PROXY TCP6 ", "PROXY UNKNOWN"} {
+		if at := bytes.Index(b, []byte(begins)); at > 0 {
+			return fmt.Sprintf("a header may begin at byte %d: give it without what is in front, "+
+				"or if these are packets, as a capture file", at)
+		}
+	}
 	return ""
 }
 
@@ -144,15 +165,8 @@ func (r *report) code() int {
 // print writes the report for people.
 func (r *report) print(out io.Writer) error {
 	w := bufio.NewWriter(out)
-	if f := r.Flow; f != nil {
-		fmt.Fprintf(w, "packet %d, %s %s -> %s", f.Packet, f.Transport, f.Source, f.Destination)
-		if f.Transport == "tcp" && !f.Opened {
-			fmt.Fprint(w, ", perhaps not from its beginning")
-		}
-		if f.Cut {
-			fmt.Fprint(w, ", what follows isn't in the capture")
-		}
-		fmt.Fprintln(w)
+	if r.Flow != nil {
+		fmt.Fprintln(w, r.Flow)
 	}
 	switch r.Verdict {
 	case valid:
@@ -234,14 +248,4 @@ func (f *field) bytes(width int) string {
 func quoteHex(s string) string {
 	b, _ := hex.DecodeString(s)
 	return quote(b)
-}
-
-// printable returns s without what a terminal might obey.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, s)
 }

@@ -5,105 +5,151 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/seed2e8fe8ee/proxyproto"
 )
 
-const sendUsage = `Usage: proxyproto send [flags] host:port
-       proxyproto send [flags] unix:/path/of/socket
-       proxyproto send -print [flags]
-
-Send connects, sends a PROXY header, and then passes stdin to the server and what the server answers
-to stdout, until both have ended. The header says that the connection comes from -source and went to
--destination; one that isn't given is what the connection has itself.
-
-  printf 'GET / HTTP/1.0\r\n\r\n' | proxyproto send -source 192.0.2.7:56324 127.0.0.1:8080
-  echo QUIT | proxyproto send -v1 -source 2001:db8::7 -destination 2001:db8::1 mail.example:25
-  proxyproto send -local 127.0.0.1:8080 < /dev/null
-  proxyproto send -tls -source 192.0.2.7 -authority www.example -crc32c www.example:443 < request
-  proxyproto send -udp -source 192.0.2.7:5353 127.0.0.1:53 < query
-  proxyproto send -print -source 192.0.2.7 -destination 192.0.2.1 -tlv 0xEA=01767063652d31 | proxyproto decode
-
-The exit code is 5 if the connection can't be made or breaks, or if no answer comes to a
-datagram, and 2 if the flags make no header.
-`
-
-// sendFlags are send's.
-type sendFlags struct {
+// sender is what send is to do.
+type sender struct {
 	header headerFlags
 
-	udp, print          bool
-	timeout, wait       time.Duration
-	tls, insecure       bool
-	serverName, address string
+	udp, print, hex, crlf bool
+	timeout, wait         time.Duration
+	tls, insecure         bool
+	serverName, address   string
+	proxy                 string
 }
 
-func send(args []string, stdin io.Reader, stdout, _ io.Writer) error {
-	var f sendFlags
-	fs := flag.NewFlagSet("send", flag.ContinueOnError)
-	f.header.register(fs)
-	fs.BoolVar(&f.udp, "udp", false, "send the header and all of stdin as one UDP datagram, and print one answer")
-	fs.BoolVar(&f.print, "print", false, "print the header instead of sending it; it needs both addresses, -local or -unknown")
-	fs.DurationVar(&f.timeout, "timeout", 10*time.Second, "how long connecting may take")
-	fs.DurationVar(&f.wait, "wait", 3*time.Second, "how long to wait for an answer to a datagram; 0: don't")
-	fs.BoolVar(&f.tls, "tls", false, "speak TLS behind the header")
-	fs.StringVar(&f.serverName, "server-name", "", "the server's name for -tls (default: the host)")
-	fs.BoolVar(&f.insecure, "insecure", false, "with -tls, take any certificate")
-	if err := parseFlags(fs, args, stdout, sendUsage); err != nil {
-		return err
+func newSend() *cobra.Command {
+	var s sender
+	cmd := &cobra.Command{
+		Use:   "send [host:port | unix:/path | http://host/path]",
+		Short: "Connect, send a header, and then stdin or an HTTP request",
+		Long: `Send connects, sends a PROXY header, and then passes stdin to the server and what the server answers
+to stdout, until the server has ended. The header says that the connection comes from --source and
+went to --destination; one that isn't given is what the connection has itself.
+
+With an http or https URL it sends a GET request instead, and prints the response. With --proxy it
+listens there as an HTTP proxy, and sends the header to each server that it is asked for. As an ssh
+ProxyCommand it gives ssh a connection that begins with a header.
+
+The exit code is 5 if the connection can't be made, breaks, or nothing comes within --wait, 6 if the
+server closes without having sent a byte, and 2 if the flags make no header.`,
+		Example: `  proxyproto send --source 192.0.2.7 http://127.0.0.1:8080/
+  printf 'GET / HTTP/1.0\n\n' | proxyproto send --crlf --source 192.0.2.7:56324 127.0.0.1:8080
+  echo QUIT | proxyproto send --crlf --v1 --source 2001:db8::7 --destination 2001:db8::1 mail.example:25
+  proxyproto send --local 127.0.0.1:8080 </dev/null
+  proxyproto send --source 192.0.2.7 --authority www.example --crc32c https://www.example/
+  proxyproto send --udp --source 192.0.2.7:5353 127.0.0.1:53 <query
+  proxyproto send --hex --source 192.0.2.7 --destination 192.0.2.1 --tlv 0xEA=01767063652d31
+  ssh -o ProxyCommand='proxyproto send --source 192.0.2.7 %h:%p' host.example
+  proxyproto send --proxy 127.0.0.1:3128 --source 192.0.2.7   # and curl -x 127.0.0.1:3128 ...`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return s.run(cmd, args)
+		},
 	}
-	f.address = fs.Arg(0)
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	s.header.register(fs)
+	fs.BoolVar(&s.print, "print", false, "print the header instead of sending it; it needs both addresses, --local or --unknown")
+	fs.BoolVar(&s.hex, "hex", false, "likewise, in hexadecimal")
+	fs.BoolVar(&s.crlf, "crlf", false, "end the lines of stdin in CRLF")
+	fs.BoolVar(&s.udp, "udp", false, "send the header and all of stdin as one UDP datagram, and print one answer")
+	fs.BoolVar(&s.tls, "tls", false, "speak TLS after the header")
+	fs.StringVar(&s.serverName, "server-name", "", "the server's `name` for TLS (default: the host)")
+	fs.BoolVar(&s.insecure, "insecure", false, "take any certificate")
+	fs.DurationVar(&s.timeout, "timeout", 10*time.Second, "how long connecting may take, and TLS's handshake")
+	fs.DurationVar(&s.wait, "wait", 10*time.Second, "how long to wait for an answer, or for more of it, once all is sent; 0: don't")
+	fs.StringVar(&s.proxy, "proxy", "", "be an HTTP proxy at this `address`")
+	return cmd
+}
+
+func (s *sender) run(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		s.address = args[0]
+	}
+	stdin, stdout := cmd.InOrStdin(), cmd.OutOrStdout()
+	alone := s.print || s.hex
+	url := strings.HasPrefix(s.address, "http://") || strings.HasPrefix(s.address, "https://")
 	switch {
-	case f.print && fs.NArg() > 0:
-		return fmt.Errorf("-print doesn't connect: what is %q for?", f.address)
-	case !f.print && fs.NArg() != 1:
-		return errors.New("give one address to connect to, host:port, behind the flags")
-	case f.udp && f.tls:
-		return errors.New("there is no TLS in datagrams: -udp and -tls don't go together")
-	case f.print:
-		return f.printHeader(stdout)
-	case f.udp:
-		return f.sendDatagram(stdin, stdout)
+	case alone && s.proxy != "":
+		return errors.New("--proxy sends headers: what are --print and --hex for?")
+	case (alone || s.proxy != "") && len(args) > 0:
+		return fmt.Errorf("--print, --hex and --proxy don't connect: what is %q for?", s.address)
+	case !alone && s.proxy == "" && len(args) != 1:
+		return errors.New("give one address to connect to, host:port or an http URL")
+	case s.udp && (s.tls || url || s.proxy != ""):
+		return errors.New("--udp is for datagrams, which have no TLS and no HTTP here")
+	case s.timeout <= 0 || s.wait < 0:
+		return errors.New("--timeout must be more than 0, and --wait not less")
+	case alone:
+		return s.printHeader(stdout)
+	case s.proxy != "":
+		return s.serveProxy(cmd.Context(), cmd.ErrOrStderr())
+	case url:
+		return s.sendHTTP(cmd.Context(), stdout)
 	}
-	return f.sendStream(stdin, stdout)
+	if s.crlf {
+		stdin = &crlfReader{in: stdin}
+	}
+	if s.udp {
+		return s.sendDatagram(stdin, stdout)
+	}
+	return s.sendStream(stdin, stdout)
 }
 
-func (f *sendFlags) printHeader(stdout io.Writer) error {
-	h, err := f.header.make(f.udp, nil, nil)
+func (s *sender) printHeader(stdout io.Writer) error {
+	h, err := s.header.make(s.udp, nil, nil)
 	if err != nil {
 		return err
 	}
-	_, err = h.WriteTo(stdout)
+	b, err := h.AppendTo(nil)
+	if err != nil {
+		return err
+	}
+	if s.hex {
+		b = dump(b)
+	}
+	_, err = stdout.Write(b)
 	return err
 }
 
-// dial connects, and makes the header for that connection.
-func (f *sendFlags) dial() (net.Conn, *proxyproto.Header, error) {
-	network, address := "tcp", f.address
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		network, address = "unix", path
-		if f.udp {
-			return nil, nil, errors.New("-udp goes to host:port")
-		}
-	} else if _, _, err := net.SplitHostPort(address); err != nil {
-		return nil, nil, fmt.Errorf("the address to connect to: %w", err)
-	}
-	if f.udp {
+// endpoint is what the address on the command line means.
+func (s *sender) endpoint() (network, address string, err error) {
+	network = "tcp"
+	if s.udp {
 		network = "udp"
 	}
-	conn, err := net.DialTimeout(network, address, f.timeout)
-	if err != nil {
-		return nil, nil, networkError(err)
+	if path, ok := strings.CutPrefix(s.address, "unix:"); ok {
+		if s.udp {
+			return "", "", errors.New("--udp goes to host:port")
+		}
+		return "unix", path, nil
 	}
-	h, err := f.header.make(f.udp, conn.LocalAddr(), conn.RemoteAddr())
+	if _, _, err := net.SplitHostPort(s.address); err != nil {
+		return "", "", fmt.Errorf("the address to connect to: %w", err)
+	}
+	return network, s.address, nil
+}
+
+// dial connects, and makes the header for that connection.
+func (s *sender) dial(ctx context.Context, network, address string) (net.Conn, *proxyproto.Header, error) {
+	conn, err := connect(ctx, network, address, s.timeout)
+	if err != nil {
+		return nil, nil, err
+	}
+	h, err := s.header.make(s.udp, conn.LocalAddr(), conn.RemoteAddr())
 	if err != nil {
 		conn.Close()
 		return nil, nil, err
@@ -111,50 +157,123 @@ func (f *sendFlags) dial() (net.Conn, *proxyproto.Header, error) {
 	return conn, h, nil
 }
 
-func (f *sendFlags) sendStream(stdin io.Reader, stdout io.Writer) error {
-	conn, h, err := f.dial()
+// open connects and sends the header.
+func (s *sender) open(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, h, err := s.dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := h.WriteTo(conn); err != nil {
+		conn.Close()
+		return nil, networkError(err)
+	}
+	return conn, nil
+}
+
+func (s *sender) sendStream(stdin io.Reader, stdout io.Writer) error {
+	network, address, err := s.endpoint()
+	if err != nil {
+		return err
+	}
+	conn, err := s.open(context.Background(), network, address)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if _, err := h.WriteTo(conn); err != nil {
-		return networkError(err)
-	}
-	if f.tls {
-		if conn, err = f.startTLS(conn); err != nil {
-			return networkError(err)
+	if s.tls {
+		if conn, err = s.startTLS(conn); err != nil {
+			return err
 		}
 	}
+	var sent atomic.Bool
+	wrote := make(chan error, 1)
 	go func() {
-		// An error shows when reading: and if that ends well, the server wanted no more.
-		_, _ = io.Copy(conn, stdin)
-		if half, ok := conn.(interface{ CloseWrite() error }); ok {
-			_ = half.CloseWrite()
+		_, err := io.Copy(conn, stdin)
+		if half, ok := conn.(interface{ CloseWrite() error }); ok && err == nil {
+			err = half.CloseWrite()
 		}
+		wrote <- err
+		sent.Store(true)
+		_ = conn.SetReadDeadline(time.Now().Add(s.wait))
 	}()
-	if _, err := io.Copy(stdout, conn); err != nil {
-		return networkError(err)
+	b := make([]byte, 32<<10)
+	for total := 0; ; {
+		n, err := conn.Read(b)
+		if _, err := stdout.Write(b[:n]); err != nil {
+			return err
+		}
+		total += n
+		if n > 0 && sent.Load() {
+			_ = conn.SetReadDeadline(time.Now().Add(s.wait))
+		}
+		if err == io.EOF && wasReset(wrote) {
+			err = syscall.ECONNRESET
+		}
+		if err != nil {
+			return s.ended(err, total)
+		}
 	}
-	return nil
 }
 
-func (f *sendFlags) startTLS(conn net.Conn) (net.Conn, error) {
-	name := f.serverName
-	if name == "" {
-		name, _, _ = net.SplitHostPort(f.address)
+// wasReset reports whether the writer has been told of a reset. The system tells it once: the
+// reader may see the plain end then.
+func wasReset(wrote <-chan error) bool {
+	select {
+	case err := <-wrote:
+		return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ENOTCONN)
+	case <-time.After(resetTime):
+		return false // what else the writer may see, the server didn't want
 	}
-	c := tls.Client(conn, &tls.Config{ServerName: name, InsecureSkipVerify: f.insecure})
-	ctx, cancel := context.WithTimeout(context.Background(), f.timeout)
+}
+
+// resetTime is how long a writer takes at most from the system's word to ours.
+const resetTime = 50 * time.Millisecond
+
+// ended says why the server's answer ended.
+func (s *sender) ended(err error, total int) error {
+	switch {
+	case err == io.EOF && total > 0, s.wait == 0 && errors.Is(err, os.ErrDeadlineExceeded):
+		return nil
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF) && total == 0:
+		return &failure{exitEmpty, errors.New("empty reply: the server has closed the connection without sending a byte")}
+	case errors.Is(err, syscall.ECONNRESET):
+		return networkError(fmt.Errorf("the server has reset the connection after %d bytes of answer", total))
+	case errors.Is(err, os.ErrDeadlineExceeded) && total == 0:
+		return networkError(fmt.Errorf("no answer within %v: the server keeps the connection open and says nothing", s.wait))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return networkError(fmt.Errorf("no more came for %v after %d bytes of answer", s.wait, total))
+	}
+	return networkError(err)
+}
+
+func (s *sender) startTLS(conn net.Conn) (net.Conn, error) {
+	c := tls.Client(conn, s.tlsConfig(s.address))
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 	defer cancel()
-	return c, c.HandshakeContext(ctx)
+	if err := c.HandshakeContext(ctx); err != nil {
+		return nil, tlsError(err, s.timeout)
+	}
+	return c, nil
 }
 
-func (f *sendFlags) sendDatagram(stdin io.Reader, stdout io.Writer) error {
+func (s *sender) tlsConfig(address string) *tls.Config {
+	name := s.serverName
+	if name == "" {
+		name, _, _ = net.SplitHostPort(address)
+	}
+	return &tls.Config{ServerName: name, InsecureSkipVerify: s.insecure}
+}
+
+func (s *sender) sendDatagram(stdin io.Reader, stdout io.Writer) error {
+	network, address, err := s.endpoint()
+	if err != nil {
+		return err
+	}
 	payload, err := io.ReadAll(stdin)
 	if err != nil {
 		return err
 	}
-	conn, h, err := f.dial()
+	conn, h, err := s.dial(context.Background(), network, address)
 	if err != nil {
 		return err
 	}
@@ -166,16 +285,16 @@ func (f *sendFlags) sendDatagram(stdin io.Reader, stdout io.Writer) error {
 	if _, err := conn.Write(append(b, payload...)); err != nil {
 		return networkError(err)
 	}
-	if f.wait == 0 {
+	if s.wait == 0 {
 		return nil
 	}
-	if err := conn.SetReadDeadline(time.Now().Add(f.wait)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(s.wait)); err != nil {
 		return networkError(err)
 	}
 	answer := make([]byte, 1<<16)
 	n, err := conn.Read(answer)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fmt.Errorf("no answer within %v", f.wait)
+		err = fmt.Errorf("no answer within %v", s.wait)
 	}
 	if err != nil {
 		return networkError(err)
@@ -191,4 +310,31 @@ func endpointOf(a net.Addr) netip.AddrPort {
 		return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
 	}
 	return netip.AddrPort{}
+}
+
+// crlfReader ends lines in CRLF, whether they had a CR or not.
+type crlfReader struct {
+	in   io.Reader
+	rest []byte // is still to be returned
+	cr   bool   // the last byte was one
+}
+
+func (r *crlfReader) Read(p []byte) (int, error) {
+	if len(r.rest) == 0 {
+		b := make([]byte, 4096)
+		n, err := r.in.Read(b)
+		for _, c := range b[:n] {
+			if c == '\n' && !r.cr {
+				r.rest = append(r.rest, '\r')
+			}
+			r.rest = append(r.rest, c)
+			r.cr = c == '\r'
+		}
+		if n == 0 {
+			return 0, err
+		}
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
 }

@@ -27,32 +27,32 @@ var sendCases = []struct {
 	want header
 }{
 	{
-		[]string{"-source", "192.0.2.7:56324", "-destination", "198.51.100.1:443"},
+		[]string{"--source", "192.0.2.7:56324", "--destination", "198.51.100.1:443"},
 		header{2, "PROXY", "TCP4", "192.0.2.7:56324", "198.51.100.1:443", nil},
 	},
 	{
-		[]string{"-v1", "-source", "192.0.2.7:56324", "-destination", "198.51.100.1:443"},
+		[]string{"--v1", "--source", "192.0.2.7:56324", "--destination", "198.51.100.1:443"},
 		header{1, "PROXY", "TCP4", "192.0.2.7:56324", "198.51.100.1:443", nil},
 	},
 	{
-		[]string{"-source", "[2001:db8::7]:56324", "-destination", "[2001:db8::1]:443"},
+		[]string{"--source", "[2001:db8::7]:56324", "--destination", "[2001:db8::1]:443"},
 		header{2, "PROXY", "TCP6", "[2001:db8::7]:56324", "[2001:db8::1]:443", nil},
 	},
 	{
-		[]string{"-v1", "-source", "[2001:db8::7]:56324", "-destination", "[2001:db8::1]:443"},
+		[]string{"--v1", "--source", "[2001:db8::7]:56324", "--destination", "[2001:db8::1]:443"},
 		header{1, "PROXY", "TCP6", "[2001:db8::7]:56324", "[2001:db8::1]:443", nil},
 	},
-	{[]string{"-local"}, header{2, "LOCAL", "UNSPEC", "", "", nil}},
-	{[]string{"-unknown"}, header{2, "PROXY", "UNSPEC", "", "", nil}},
-	{[]string{"-v1", "-unknown"}, header{1, "PROXY", "UNSPEC", "", "", nil}},
+	{[]string{"--local"}, header{2, "LOCAL", "UNSPEC", "", "", nil}},
+	{[]string{"--unknown"}, header{2, "PROXY", "UNSPEC", "", "", nil}},
+	{[]string{"--v1", "--unknown"}, header{1, "PROXY", "UNSPEC", "", "", nil}},
 	{
-		[]string{"-source", "/run/client", "-destination", "@server"},
+		[]string{"--source", "/run/client", "--destination", "@server"},
 		header{2, "PROXY", "UNIX_STREAM", "/run/client", "@server", nil},
 	},
 	{
 		[]string{
-			"-source", "192.0.2.7:1", "-destination", "198.51.100.1:2", "-alpn", "h2", "-authority", "", "-unique-id", "id",
-			"-netns", "blue", "-ssl-version", "TLSv1.3", "-ssl-cn", "me", "-ssl-verify", "18", "-tlv", "0xE5=00ff", "-tlv", "0xF1:a=b",
+			"--source", "192.0.2.7:1", "--destination", "198.51.100.1:2", "--alpn", "h2", "--authority", "", "--unique-id", "id",
+			"--netns", "blue", "--ssl-version", "TLSv1.3", "--ssl-cn", "me", "--ssl-verify", "18", "--tlv", "0xE5=00ff", "--tlv", "0xF1:a=b",
 		},
 		header{2, "PROXY", "TCP4", "192.0.2.7:1", "198.51.100.1:2", []tlv{
 			{Type: 1, Name: "ALPN", Hex: "6832", Value: "h2"},
@@ -73,14 +73,14 @@ var sendCases = []struct {
 		}},
 	},
 	{
-		[]string{"-source", "192.0.2.7:1", "-destination", "198.51.100.1:2", "-ssl-cipher", "X"},
+		[]string{"--source", "192.0.2.7:1", "--destination", "198.51.100.1:2", "--ssl-cipher", "X"},
 		header{2, "PROXY", "TCP4", "192.0.2.7:1", "198.51.100.1:2", []tlv{{
 			Type: 0x20, Name: "SSL", Hex: "010000000123000158", Text: "TLS; verify 1, not verified (in OpenSSL's numbers unspecified)",
 			SSL: &ssl{Client: 1, TLS: true, Verify: 1, TLVs: []tlv{{Type: 0x23, Name: "SSL_CIPHER", Hex: "58", Value: "X"}}},
 		}}},
 	},
 	{
-		[]string{"-source", "192.0.2.7:1", "-destination", "198.51.100.1:2", "-crc32c"},
+		[]string{"--source", "192.0.2.7:1", "--destination", "198.51.100.1:2", "--crc32c"},
 		header{2, "PROXY", "TCP4", "192.0.2.7:1", "198.51.100.1:2", []tlv{
 			{Type: 3, Name: "CRC32C", Hex: "cdb91c9d", Text: "0xcdb91c9d"},
 		}},
@@ -89,9 +89,9 @@ var sendCases = []struct {
 
 // TestSendServe sends each header to serve over TCP, and what serve echoes comes to stdout.
 func TestSendServe(t *testing.T) {
-	s := startServe(t, "-echo", "-n", fmt.Sprint(len(sendCases)))
+	s := startServe(t, "--echo", "-n", fmt.Sprint(len(sendCases)))
 	for _, c := range sendCases {
-		r := runBinary(t, "hello\n", append(append([]string{"send"}, c.args...), s.addr)...)
+		r := runProgram(t, "hello\n", append(append([]string{"send"}, c.args...), s.addr)...)
 		assert.Equal(t, result{"hello\n", "", 0}, r, c.args)
 		e := s.next()
 		assert.Equal(t, "connection", e.Event, c.args)
@@ -102,13 +102,13 @@ func TestSendServe(t *testing.T) {
 
 // TestSendServeUDP does the same in datagrams.
 func TestSendServeUDP(t *testing.T) {
-	s := startServe(t, "-udp", "-n", fmt.Sprint(len(sendCases)))
+	s := startServe(t, "--udp", "-n", fmt.Sprint(len(sendCases)))
 	udp := strings.NewReplacer("TCP", "UDP", "UNIX_STREAM", "UNIX_DGRAM")
 	for _, c := range sendCases {
-		if c.args[0] == "-v1" && c.args[1] != "-unknown" {
+		if c.args[0] == "--v1" && c.args[1] != "--unknown" {
 			c.args, c.want.Version = c.args[1:], 2
 		}
-		r := runBinary(t, "hello\n", append(append([]string{"send", "-udp"}, c.args...), s.addr)...)
+		r := runProgram(t, "hello\n", append(append([]string{"send", "--udp"}, c.args...), s.addr)...)
 		assert.Equal(t, result{"hello\n", "", 0}, r, c.args)
 		e := s.next()
 		assert.Equal(t, "datagram", e.Event, c.args)
@@ -126,9 +126,9 @@ func TestSendServeUDP(t *testing.T) {
 // TestSendPrint: the header alone, for decode to read.
 func TestSendPrint(t *testing.T) {
 	for _, c := range sendCases {
-		sent := runBinary(t, "", append([]string{"send", "-print"}, c.args...)...)
+		sent := runProgram(t, "", append([]string{"send", "--print"}, c.args...)...)
 		assert.Equal(t, 0, sent.code, c.args)
-		read := runBinary(t, sent.stdout, "decode", "-json")
+		read := runProgram(t, sent.stdout, "decode", "--json")
 		assert.Equal(t, 0, read.code, c.args)
 		var got report
 		require.NoError(t, json.Unmarshal([]byte(read.stdout), &got))
@@ -139,20 +139,20 @@ func TestSendPrint(t *testing.T) {
 
 // TestSendOwnAddresses: what isn't given is the connection's.
 func TestSendOwnAddresses(t *testing.T) {
-	s := startServe(t, "-echo", "-n", "3")
-	runBinary(t, "", "send", s.addr)
+	s := startServe(t, "--echo", "-n", "3")
+	runProgram(t, "", "send", s.addr)
 	e := s.next()
 	assert.Equal(t, e.Peer, e.Header.Source)
 	assert.Equal(t, s.addr, e.Header.Destination)
 
-	runBinary(t, "", "send", "-v1", "-source", "192.0.2.7", s.addr)
+	runProgram(t, "", "send", "--v1", "--source", "192.0.2.7", s.addr)
 	e = s.next()
 	assert.Equal(t, "192.0.2.7", host(t, e.Header.Source))
 	_, port, _ := net.SplitHostPort(e.Peer)
 	assert.Equal(t, "192.0.2.7:"+port, e.Header.Source)
 	assert.Equal(t, s.addr, e.Header.Destination)
 
-	runBinary(t, "", "send", "-destination", "192.0.2.1:25", s.addr)
+	runProgram(t, "", "send", "--destination", "192.0.2.1:25", s.addr)
 	e = s.next()
 	assert.Equal(t, e.Peer, e.Header.Source)
 	assert.Equal(t, "192.0.2.1:25", e.Header.Destination)
@@ -192,7 +192,7 @@ func TestSendHalfClose(t *testing.T) {
 		b, _ := io.ReadAll(c)
 		fmt.Fprintf(c, "%s from %v", b, c.RemoteAddr())
 	})
-	r := runBinary(t, big, "send", "-source", "192.0.2.7:1", "-destination", "192.0.2.1:2", ln.Addr().String())
+	r := runProgram(t, big, "send", "--source", "192.0.2.7:1", "--destination", "192.0.2.1:2", ln.Addr().String())
 	assert.True(t, r.stdout == big+" from 192.0.2.7:1")
 	assert.Equal(t, result{r.stdout, "", 0}, r)
 }
@@ -201,14 +201,14 @@ func TestSendUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	ln := listen(t, "unix", path)
 	serveOnce(t, ln, func(c net.Conn) { fmt.Fprint(c, c.RemoteAddr()) })
-	r := runBinary(t, "", "send", "-source", "192.0.2.7:1", "-destination", "192.0.2.1:2", "unix:"+path)
+	r := runProgram(t, "", "send", "--source", "192.0.2.7:1", "--destination", "192.0.2.1:2", "unix:"+path)
 	assert.Equal(t, result{"192.0.2.7:1", "", 0}, r)
 
 	ln2 := listen(t, "unix", path+"2")
 	defer ln2.Close()
-	r = runBinary(t, "", "send", "unix:"+path+"2")
+	r = runProgram(t, "", "send", "unix:"+path+"2")
 	assert.Equal(t, exitUsage, r.code)
-	assert.Contains(t, r.stderr, "say the -source: there is no IP connection to take it from")
+	assert.Contains(t, r.stderr, "say the --source: there is no IP connection to take it from")
 }
 
 func TestSendTLS(t *testing.T) {
@@ -229,13 +229,13 @@ func TestSendTLS(t *testing.T) {
 
 	ln := listen(t, "tcp", "127.0.0.1:0")
 	serveOnce(t, ln, answer)
-	r := runBinary(t, "hello", "send", "-tls", "-insecure", "-server-name", "www.example",
-		"-source", "192.0.2.7:1", "-destination", "192.0.2.1:2", ln.Addr().String())
+	r := runProgram(t, "hello", "send", "--tls", "--insecure", "--server-name", "www.example",
+		"--source", "192.0.2.7:1", "--destination", "192.0.2.1:2", ln.Addr().String())
 	assert.Equal(t, result{"hello from 192.0.2.7:1 to www.example", "", 0}, r)
 
 	ln = listen(t, "tcp", "127.0.0.1:0")
 	serveOnce(t, ln, answer)
-	r = runBinary(t, "hello", "send", "-tls", "-server-name", "www.example", ln.Addr().String())
+	r = runProgram(t, "hello", "send", "--tls", "--server-name", "www.example", ln.Addr().String())
 	assert.Equal(t, exitNetwork, r.code)
 	assert.Contains(t, r.stderr, "certificate")
 }
@@ -243,7 +243,7 @@ func TestSendTLS(t *testing.T) {
 func TestSendNobodyThere(t *testing.T) {
 	ln := listen(t, "tcp", "127.0.0.1:0")
 	ln.Close()
-	r := runBinary(t, "", "send", ln.Addr().String())
+	r := runProgram(t, "", "send", ln.Addr().String())
 	assert.Equal(t, exitNetwork, r.code)
 	assert.Contains(t, r.stderr, "connection refused")
 
@@ -251,9 +251,9 @@ func TestSendNobodyThere(t *testing.T) {
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer pc.Close()
-	r = runBinary(t, "hello", "send", "-udp", "-wait", "20ms", pc.LocalAddr().String())
+	r = runProgram(t, "hello", "send", "--udp", "--wait", "20ms", pc.LocalAddr().String())
 	assert.Equal(t, exitNetwork, r.code)
 	assert.Equal(t, "proxyproto send: no answer within 20ms\n", r.stderr)
-	r = runBinary(t, "hello", "send", "-udp", "-wait", "0", pc.LocalAddr().String())
+	r = runProgram(t, "hello", "send", "--udp", "--wait", "0", pc.LocalAddr().String())
 	assert.Equal(t, result{"", "", 0}, r)
 }

@@ -3,12 +3,13 @@ package main
 import (
 	"encoding/hex"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/spf13/pflag"
 
 	"github.com/seed2e8fe8ee/proxyproto"
 )
@@ -22,7 +23,7 @@ type headerFlags struct {
 	alpn, authority, uniqueID, netns optional
 	sslVersion, sslCipher, sslCN     optional
 	sslVerify                        optional
-	custom                           proxyproto.TLVs
+	custom                           customTLVs
 }
 
 // optional is a string flag that may be given as empty.
@@ -33,8 +34,15 @@ type optional struct {
 
 func (o *optional) String() string     { return o.value }
 func (o *optional) Set(s string) error { o.given, o.value = true, s; return nil }
+func (o *optional) Type() string       { return "string" }
 
-func (f *headerFlags) register(fs *flag.FlagSet) {
+// customTLVs is a flag that can be repeated, for a TLV each time.
+type customTLVs struct{ proxyproto.TLVs }
+
+func (c *customTLVs) String() string { return "" }
+func (c *customTLVs) Type() string   { return "string" }
+
+func (f *headerFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.v1, "v1", false, "send version 1, the text (default: version 2)")
 	fs.StringVar(&f.source, "source", "", "the client's `address`: IP:port, IP, /path or @name")
 	fs.StringVar(&f.destination, "destination", "", "the `address` that the client connected to, likewise")
@@ -48,11 +56,12 @@ func (f *headerFlags) register(fs *flag.FlagSet) {
 	fs.Var(&f.sslVersion, "ssl-version", "the client used TLS of this `version`, TLSv1.3 for example")
 	fs.Var(&f.sslCipher, "ssl-cipher", "the client used TLS with this `cipher`")
 	fs.Var(&f.sslCN, "ssl-cn", "the client used TLS with a certificate for this `name`")
-	fs.Var(&f.sslVerify, "ssl-verify", "the `number` that says how verifying it ended (default 0, verified, with -ssl-cn, and otherwise 1)")
-	fs.Func("tlv", "a TLV, `type=hex` or type:text, 0xE0=c0ffee for example; can be repeated", f.addTLV)
+	fs.Var(&f.sslVerify, "ssl-verify", "the `number` that says how verifying it ended (default 0, verified, with --ssl-cn, and otherwise 1)")
+	fs.Var(&f.custom, "tlv", "a TLV, `type=hex` or type:text, 0xE0=c0ffee for example; can be repeated")
 }
 
-func (f *headerFlags) addTLV(s string) error {
+// Set adds a TLV.
+func (c *customTLVs) Set(s string) error {
 	i := strings.IndexAny(s, "=:")
 	if i < 0 {
 		return errors.New("it is type=hex or type:text")
@@ -67,7 +76,7 @@ func (f *headerFlags) addTLV(s string) error {
 			return fmt.Errorf("the value isn't hexadecimal: %v", err)
 		}
 	}
-	f.custom, err = f.custom.Append(proxyproto.TLVType(typ), value)
+	c.TLVs, err = c.Append(proxyproto.TLVType(typ), value)
 	return err
 }
 
@@ -79,10 +88,10 @@ func (f *headerFlags) make(udp bool, local, remote net.Addr) (*proxyproto.Header
 	}
 	switch {
 	case f.local && f.unknown:
-		return nil, errors.New("-local and -unknown don't go together")
+		return nil, errors.New("--local and --unknown don't go together")
 	case f.local || f.unknown:
 		if f.source != "" || f.destination != "" {
-			return nil, errors.New("-local and -unknown headers have no -source and no -destination")
+			return nil, errors.New("--local and --unknown headers have no --source and no --destination")
 		}
 		if f.local {
 			h.Command = proxyproto.Local
@@ -123,7 +132,7 @@ func (f *headerFlags) setAddrs(h *proxyproto.Header, udp bool, local, remote net
 	switch {
 	case source.Is4() != destination.Is4():
 		return fmt.Errorf("the source %v and the destination %v aren't both IPv4 or both IPv6: "+
-			"give -source and -destination", source, destination)
+			"give --source and --destination", source, destination)
 	case source.Is4() && udp:
 		h.Protocol = proxyproto.UDP4
 	case source.Is4():
@@ -136,11 +145,11 @@ func (f *headerFlags) setAddrs(h *proxyproto.Header, udp bool, local, remote net
 	return nil
 }
 
-// endpoint reads the value of the -source or -destination flag. What it doesn't say is the socket's.
+// endpoint reads the value of the --source or --destination flag. What it doesn't say is the socket's.
 func endpoint(name, s string, socket netip.AddrPort) (netip.AddrPort, error) {
 	if s == "" {
 		if !socket.IsValid() {
-			return socket, fmt.Errorf("say the -%s: there is no IP connection to take it from", name)
+			return socket, fmt.Errorf("say the --%s: there is no IP connection to take it from", name)
 		}
 		return socket, nil
 	}
@@ -149,7 +158,7 @@ func endpoint(name, s string, socket netip.AddrPort) (netip.AddrPort, error) {
 	}
 	ap, err := netip.ParseAddrPort(s)
 	if err != nil {
-		return ap, fmt.Errorf("-%s %q is neither IP:port, IP, /path nor @name", name, s)
+		return ap, fmt.Errorf("--%s %q is neither IP:port, IP, /path nor @name", name, s)
 	}
 	return ap, nil
 }
@@ -180,10 +189,10 @@ func (f *headerFlags) tlvs() (proxyproto.TLVs, error) {
 	if t, err = f.appendSSL(t); err != nil {
 		return nil, err
 	}
-	if len(t)+len(f.custom) > 65535 {
+	if len(t)+len(f.custom.TLVs) > 65535 {
 		return nil, errors.New("the TLVs have more than 65535 bytes")
 	}
-	return append(t, f.custom...), nil
+	return append(t, f.custom.TLVs...), nil
 }
 
 func (f *headerFlags) appendSSL(t proxyproto.TLVs) (proxyproto.TLVs, error) {
@@ -198,7 +207,7 @@ func (f *headerFlags) appendSSL(t proxyproto.TLVs) (proxyproto.TLVs, error) {
 	if f.sslVerify.given {
 		n, err := strconv.ParseUint(f.sslVerify.value, 0, 32)
 		if err != nil {
-			return nil, fmt.Errorf("-ssl-verify %q isn't a number of 32 bits", f.sslVerify.value)
+			return nil, fmt.Errorf("--ssl-verify %q isn't a number of 32 bits", f.sslVerify.value)
 		}
 		s.Verify = uint32(n)
 	}

@@ -15,12 +15,15 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed2e8fe8ee/proxyproto/internal/program"
 )
 
 // serving is a running serve.
 type serving struct {
 	t      *testing.T
 	cmd    *exec.Cmd
+	wait   func() error
 	addr   string
 	out    *bufio.Reader // stdout
 	stderr *bytes.Buffer
@@ -30,13 +33,14 @@ type serving struct {
 func startServe(t *testing.T, args ...string) *serving {
 	t.Helper()
 	s := &serving{t: t, stderr: new(bytes.Buffer)}
-	s.cmd = exec.Command(program, append(append([]string{"serve", "-json"}, args...), "127.0.0.1:0")...)
+	s.cmd = exec.Command(executable, append(append([]string{"serve", "--json"}, args...), "127.0.0.1:0")...)
 	s.cmd.Stderr = s.stderr
 	stdout, err := s.cmd.StdoutPipe()
 	require.NoError(t, err)
 	s.out = bufio.NewReader(stdout)
-	require.NoError(t, s.cmd.Start())
-	t.Cleanup(func() { s.cmd.Process.Kill(); s.cmd.Wait() })
+	s.wait, err = program.Begin(s.cmd)
+	require.NoError(t, err)
+	t.Cleanup(func() { s.cmd.Process.Kill(); s.wait() })
 	e := s.next()
 	require.Equal(t, "listening", e.Event)
 	s.addr = e.Address
@@ -61,9 +65,22 @@ func (s *serving) done() map[string]uint64 {
 	rest, err := io.ReadAll(s.out)
 	require.NoError(s.t, err)
 	assert.Empty(s.t, rest)
-	assert.NoError(s.t, s.cmd.Wait(), s.stderr)
+	assert.NoError(s.t, s.wait(), s.stderr)
 	assert.Empty(s.t, s.stderr.String())
-	return e.Stats
+	require.NotNil(s.t, e.Stats)
+	counts := map[string]uint64{}
+	for name, n := range map[string]uint64{
+		"accepted": e.Stats.Accepted, "v1": e.Stats.V1, "v2": e.Stats.V2, "local": e.Stats.Local,
+		"bare": e.Stats.Bare, "ignored": e.Stats.Ignored, "skipped": e.Stats.Skipped, "probes": e.Stats.Probes,
+	} {
+		if n > 0 || name == "accepted" {
+			counts[name] = n
+		}
+	}
+	for reason, n := range e.Stats.Dropped {
+		counts["dropped "+reason] = n
+	}
+	return counts
 }
 
 // raw sends bytes and returns what comes back.
@@ -118,26 +135,26 @@ func TestServePolicies(t *testing.T) {
 			},
 			map[string]uint64{
 				"accepted": 6, "v1": 1, "v2": 1, "local": 1,
-				"dropped no header": 1, "dropped malformed": 1, "dropped incomplete": 1,
+				"dropped no_header": 1, "dropped malformed": 1, "dropped incomplete": 1,
 			},
 		},
 		{
-			[]string{"-trust", "192.0.2.0/24", "-trust", "10.0.0.1,2001:db8::/32"},
+			[]string{"--trust", "192.0.2.0/24", "--trust", "10.0.0.1,2001:db8::/32"},
 			[]sent{{goodV2 + "hello", "dropped", "rejected", "", ""}},
 			map[string]uint64{"accepted": 1, "dropped rejected": 1},
 		},
 		{
-			[]string{"-trust", "192.0.2.0/24,127.0.0.1"},
+			[]string{"--trust", "192.0.2.0/24,127.0.0.1"},
 			[]sent{{goodV2 + "hello", "connection", "", "192.0.2.7:56324", "hello"}},
 			map[string]uint64{"accepted": 1, "v2": 1},
 		},
 		{
-			[]string{"-trust", "192.0.2.0/24", "-direct"},
+			[]string{"--trust", "192.0.2.0/24", "--direct"},
 			[]sent{{goodV1 + "hello", "connection", "", "", goodV1 + "hello"}},
 			map[string]uint64{"accepted": 1, "skipped": 1},
 		},
 		{
-			[]string{"-optional"},
+			[]string{"--optional"},
 			[]sent{
 				{goodV2 + "hello", "connection", "", "192.0.2.7:56324", "hello"},
 				{"hello", "connection", "", "", "hello"},
@@ -146,7 +163,7 @@ func TestServePolicies(t *testing.T) {
 			map[string]uint64{"accepted": 3, "v2": 1, "bare": 1, "dropped malformed": 1},
 		},
 		{
-			[]string{"-ignore"},
+			[]string{"--ignore"},
 			[]sent{
 				{goodV2 + "hello", "connection", "", "", "hello"},
 				{"hello", "connection", "", "", "hello"},
@@ -154,7 +171,7 @@ func TestServePolicies(t *testing.T) {
 			map[string]uint64{"accepted": 2, "ignored": 1, "bare": 1},
 		},
 		{
-			[]string{"-versions", "v1"},
+			[]string{"--versions", "v1"},
 			[]sent{
 				{goodV1 + "hello", "connection", "", "192.0.2.7:56324", "hello"},
 				{goodV2 + "hello", "dropped", "version", "", ""},
@@ -162,14 +179,14 @@ func TestServePolicies(t *testing.T) {
 			map[string]uint64{"accepted": 2, "v1": 1, "dropped version": 1},
 		},
 		{
-			[]string{"-max-size", "27"},
+			[]string{"--max-size", "27"},
 			[]sent{{goodV2 + "hello", "dropped", "too large", "", ""}},
-			map[string]uint64{"accepted": 1, "dropped too large": 1},
+			map[string]uint64{"accepted": 1, "dropped too_large": 1},
 		},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			t.Parallel()
-			s := startServe(t, append(c.args, "-echo", "-n", fmt.Sprint(len(c.sent)))...)
+			s := startServe(t, append(c.args, "--echo", "-n", fmt.Sprint(len(c.sent)))...)
 			for _, sent := range c.sent {
 				assert.Equal(t, sent.answer, s.raw(sent.bytes))
 				e := s.next()
@@ -190,7 +207,7 @@ func TestServePolicies(t *testing.T) {
 
 // TestServeTimeout: a silent peer is dropped, and a probe isn't an event.
 func TestServeTimeout(t *testing.T) {
-	s := startServe(t, "-timeout", "50ms", "-n", "1")
+	s := startServe(t, "--timeout", "50ms", "-n", "1")
 	assert.Empty(t, s.raw(""))
 	conn, err := net.Dial("tcp", s.addr)
 	require.NoError(t, err)
@@ -209,12 +226,12 @@ func TestServeHTTP(t *testing.T) {
 	assert.Equal(t, "192.0.2.7:56324", e.Header.Source)
 	assert.Equal(t, 2, strings.Count(answer, "HTTP/1.1 200 OK\r\n"))
 	assert.Equal(t, 2, strings.Count(answer, "Content-Type: application/json\r\n"))
-	want, err := json.Marshal(e)
+	want, err := json.Marshal(e.Header)
 	require.NoError(t, err)
-	assert.Equal(t, 2, strings.Count(answer, string(want)+"\n"))
+	assert.Equal(t, 2, strings.Count(answer, string(want)))
 
 	// The last connection is answered too, although serve ends.
-	r := runBinary(t, "GET / HTTP/1.1\r\nHost: www.example\r\n\r\n", "send", "-local", s.addr)
+	r := runProgram(t, "GET / HTTP/1.1\r\nHost: www.example\r\n\r\n", "send", "--local", s.addr)
 	assert.Contains(t, r.stdout, "HTTP/1.1 200 OK\r\n")
 	assert.Contains(t, r.stdout, `"command":"LOCAL"`)
 	s.next()
@@ -223,7 +240,7 @@ func TestServeHTTP(t *testing.T) {
 
 // TestServeLast: the last connection goes on although serve is about to end.
 func TestServeLast(t *testing.T) {
-	s := startServe(t, "-echo", "-n", "1")
+	s := startServe(t, "--echo", "-n", "1")
 	conn, err := net.Dial("tcp", s.addr)
 	require.NoError(t, err)
 	defer conn.Close()
@@ -241,7 +258,7 @@ func TestServeLast(t *testing.T) {
 
 // TestServeInterrupted: it ends well, and tells what it has counted.
 func TestServeInterrupted(t *testing.T) {
-	for _, args := range [][]string{{}, {"-echo"}, {"-udp"}} {
+	for _, args := range [][]string{{}, {"--echo"}, {"--udp"}} {
 		s := startServe(t, args...)
 		require.NoError(t, s.cmd.Process.Signal(os.Interrupt))
 		assert.Equal(t, map[string]uint64{"accepted": 0}, s.done(), args)
@@ -249,7 +266,7 @@ func TestServeInterrupted(t *testing.T) {
 }
 
 func TestServePortTaken(t *testing.T) {
-	for network, args := range map[string][]string{"tcp": {"serve"}, "udp": {"serve", "-udp"}} {
+	for network, args := range map[string][]string{"tcp": {"serve"}, "udp": {"serve", "--udp"}} {
 		var taken string
 		if network == "tcp" {
 			ln, err := net.Listen(network, "127.0.0.1:0")
@@ -262,24 +279,28 @@ func TestServePortTaken(t *testing.T) {
 			defer pc.Close()
 			taken = pc.LocalAddr().String()
 		}
-		r := runBinary(t, "", append(args, taken)...)
+		r := runProgram(t, "", append(args, taken)...)
 		assert.Equal(t, exitNetwork, r.code, network)
 		assert.Contains(t, r.stderr, "address already in use", network)
 		assert.Equal(t, 1, strings.Count(r.stderr, "\n"), network)
 	}
 }
 
+// clock is the time in front of each event.
+var clock = regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d\.\d\d\d `)
+
 var ports = regexp.MustCompile(`(127\.0\.0\.1|\[::1\]):\d+`)
 
 // TestTranscript is what people see: serve for a few connections, and send for each of them.
 func TestTranscript(t *testing.T) {
-	cmd := exec.Command(program, "serve", "-n", "5", "127.0.0.1:0")
+	cmd := exec.Command(executable, "serve", "-n", "5", "127.0.0.1:0")
 	var stdout bytes.Buffer
 	cmd.Stdout = &stdout
 	stderr, err := cmd.StderrPipe()
 	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	wait, err := program.Begin(cmd)
+	require.NoError(t, err)
+	t.Cleanup(func() { cmd.Process.Kill(); wait() })
 	errs := bufio.NewReader(stderr)
 	line, err := errs.ReadString('\n')
 	require.NoError(t, err)
@@ -290,17 +311,17 @@ func TestTranscript(t *testing.T) {
 	var bodies []string
 	const request = "GET / HTTP/1.0\r\n\r\n"
 	for _, args := range [][]string{
-		{"-source", "192.0.2.7:56324", "-destination", "198.51.100.1:443"},
-		{"-v1", "-source", "[2001:db8::7]:56324", "-destination", "[2001:db8::1]:443"},
+		{"--source", "192.0.2.7:56324", "--destination", "198.51.100.1:443"},
+		{"--v1", "--source", "[2001:db8::7]:56324", "--destination", "[2001:db8::1]:443"},
 		{
-			"-source", "192.0.2.7:56324", "-destination", "198.51.100.1:443", "-crc32c", "-alpn", "h2", "-authority", "www.example",
-			"-unique-id", "7F000001:B390", "-netns", "blue", "-ssl-version", "TLSv1.3", "-ssl-cipher", "TLS_AES_256_GCM_SHA384",
-			"-ssl-cn", "client.example", "-tlv", "0xEA=01767063652d31", "-tlv", "0xE5:text", "-tlv", "4=0000",
+			"--source", "192.0.2.7:56324", "--destination", "198.51.100.1:443", "--crc32c", "--alpn", "h2", "--authority", "www.example",
+			"--unique-id", "7F000001:B390", "--netns", "blue", "--ssl-version", "TLSv1.3", "--ssl-cipher", "TLS_AES_256_GCM_SHA384",
+			"--ssl-cn", "client.example", "--tlv", "0xEA=01767063652d31", "--tlv", "0xE5:text", "--tlv", "4=0000",
 		},
-		{"-source", "/run/\x1b[2J"},
-		{"-local"},
+		{"--source", "/run/\x1b[2J"},
+		{"--local"},
 	} {
-		r := runBinary(t, request, append(append([]string{"send"}, args...), addr)...)
+		r := runProgram(t, request, append(append([]string{"send"}, args...), addr)...)
 		assert.Equal(t, result{r.stdout, "", 0}, r)
 		_, body, ok := strings.Cut(r.stdout, "\r\n\r\n")
 		assert.True(t, ok)
@@ -309,11 +330,11 @@ func TestTranscript(t *testing.T) {
 	}
 	rest, err := io.ReadAll(errs)
 	require.NoError(t, err)
-	require.NoError(t, cmd.Wait())
-	assert.Equal(t, stdout.String(), strings.Join(bodies, ""))
+	require.NoError(t, wait())
+	assert.Equal(t, clock.ReplaceAllString(stdout.String(), ""), strings.Join(bodies, ""))
 	for _, line := range strings.Split(stdout.String(), "\n") {
 		assert.Equal(t, printable(line), line, "a terminal could obey this")
 	}
 	fmt.Fprintf(&text, "$ proxyproto serve -n 5\n%s%s", stdout.String(), rest)
-	golden(t, "transcript.golden", ports.ReplaceAllString(text.String(), "$1:PORT"))
+	golden(t, "transcript.golden", clock.ReplaceAllString(ports.ReplaceAllString(text.String(), "$1:PORT"), "12:34:56.789 "))
 }

@@ -14,40 +14,35 @@ import (
 // patience is how long connections may go on when serve ends.
 const patience = 5 * time.Second
 
-// streams serves connections until ctx ends or there were enough.
-func (s *server) streams(ctx context.Context, address string, cfg *proxyproto.Config, echo bool) error {
-	inner, err := net.Listen("tcp", address)
+// serveStreams serves connections until ctx ends or there were enough.
+func (l *log) serveStreams(ctx context.Context, address string, cfg *proxyproto.Config, echo bool) error {
+	ln, err := proxyproto.Listen("tcp", address, cfg)
 	if err != nil {
-		return networkError(err)
+		return listenError(err)
 	}
-	ln, err := proxyproto.NewListener(inner, cfg)
-	if err != nil {
-		inner.Close()
-		return err
-	}
-	s.listening(ln.Addr())
+	l.print(listening(ln.Addr()))
 	failed := make(chan error, 1)
-	answer := s.http
+	answer := l.http
 	if echo {
-		answer = s.echo
+		answer = l.echo
 	}
-	finish := answer(&printing{ln, s}, failed)
+	finish := answer(&printing{ln, l}, failed)
 	select {
 	case <-ctx.Done():
-	case <-s.full:
+	case <-l.full:
 	case err = <-failed:
 		err = networkError(err)
 	}
 	ln.Close()
 	finish()
-	s.done(ln.Stats())
+	l.print(done(ln.Stats()))
 	return err
 }
 
 // printing is a listener that prints what Accept returns.
 type printing struct {
 	*proxyproto.Listener
-	s *server
+	log *log
 }
 
 func (p *printing) Accept() (net.Conn, error) {
@@ -56,7 +51,7 @@ func (p *printing) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if p.s.print(arrivedOn(conn)) {
+		if p.log.print(arrivedOn(conn)) {
 			return conn, nil
 		}
 		conn.Close() // one too many
@@ -65,22 +60,20 @@ func (p *printing) Accept() (net.Conn, error) {
 
 // arrivedOn is the event of a connection.
 func arrivedOn(conn net.Conn) *event {
-	var h proxyproto.Header
+	var h *proxyproto.Header
 	peer := conn.RemoteAddr()
 	if c, ok := proxyproto.FromConn(conn); ok {
 		peer = c.NetConn().RemoteAddr()
-		if c.Header() != nil {
-			h = *c.Header()
-		}
+		h = c.Header()
 	}
-	return arrived("connection", peer, h, nil)
+	return arrived("connection", peer.String(), h, nil)
 }
 
 type connKey struct{}
 
 // http answers requests with the event of their connection, until Accept fails. It returns a
 // function that waits for those under way then.
-func (s *server) http(ln net.Listener, failed chan<- error) (finish func()) {
+func (l *log) http(ln net.Listener, failed chan<- error) (finish func()) {
 	var conns sync.WaitGroup
 	srv := &http.Server{
 		ReadHeaderTimeout: 30 * time.Second,
@@ -96,12 +89,14 @@ func (s *server) http(ln net.Listener, failed chan<- error) (finish func()) {
 			return context.WithValue(ctx, connKey{}, arrivedOn(c))
 		},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if s.json {
+			if l.json {
 				w.Header().Set("Content-Type", "application/json")
 			} else {
 				w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 			}
-			w.Write(r.Context().Value(connKey{}).(*event).encode(s.json))
+			e := *r.Context().Value(connKey{}).(*event)
+			e.Time = time.Now().Truncate(time.Millisecond)
+			w.Write(e.encode(l.json))
 		}),
 	}
 	served := make(chan struct{})
@@ -120,7 +115,7 @@ func (s *server) http(ln net.Listener, failed chan<- error) (finish func()) {
 }
 
 // echo answers with what comes, in the same way.
-func (s *server) echo(ln net.Listener, failed chan<- error) (finish func()) {
+func (l *log) echo(ln net.Listener, failed chan<- error) (finish func()) {
 	var conns sync.WaitGroup
 	var open sync.Map
 	served := make(chan struct{})
@@ -149,49 +144,5 @@ func (s *server) echo(ln net.Listener, failed chan<- error) (finish func()) {
 		})
 		defer timer.Stop()
 		conns.Wait()
-	}
-}
-
-// datagrams echoes datagrams until ctx ends or there were enough.
-func (s *server) datagrams(ctx context.Context, address string, cfg *proxyproto.Config) error {
-	inner, err := net.ListenPacket("udp", address)
-	if err != nil {
-		return networkError(err)
-	}
-	pc, err := proxyproto.NewPacketConn(inner, cfg)
-	if err != nil {
-		inner.Close()
-		return err
-	}
-	s.listening(pc.LocalAddr())
-	failed := make(chan error, 1)
-	go func() { failed <- s.echoDatagrams(pc) }()
-	select {
-	case <-ctx.Done():
-	case <-s.full:
-	case err = <-failed:
-		err = networkError(err)
-		failed <- err
-	}
-	// A datagram that has been printed is still answered before the socket is closed.
-	pc.SetReadDeadline(time.Now())
-	<-failed
-	pc.Close()
-	s.done(pc.Stats())
-	return err
-}
-
-func (s *server) echoDatagrams(pc *proxyproto.PacketConn) error {
-	b := make([]byte, 1<<16)
-	for {
-		var h proxyproto.Header
-		n, addr, err := pc.ReadHeaderFrom(b, &h)
-		if err != nil {
-			return err
-		}
-		if !s.print(arrived("datagram", net.UDPAddrFromAddrPort(addr.Peer()), h, &n)) {
-			return nil
-		}
-		pc.WriteTo(b[:n], addr)
 	}
 }

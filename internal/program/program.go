@@ -53,8 +53,14 @@ func Build(dir, pkg string) (string, error) {
 func Run(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // it may serve, against what is expected
 	defer cancel()
-	out, err := exec.CommandContext(ctx, binary, append(args, "-listen", "127.0.0.1:0")...).CombinedOutput()
-	return string(out), err
+	command := exec.CommandContext(ctx, binary, append(args, "-listen", "127.0.0.1:0")...)
+	var out strings.Builder
+	command.Stdout, command.Stderr = &out, &out
+	wait, err := Begin(command)
+	if err == nil {
+		err = wait()
+	}
+	return out.String(), err
 }
 
 // Start starts the program on a free port, and returns the address that it says it listens on.
@@ -70,7 +76,8 @@ func StartBinary(t testing.TB, path string, args ...string) string {
 	command := exec.Command(path, append(args, "-listen", "127.0.0.1:0")...)
 	stderr, err := command.StderrPipe()
 	require.NoError(t, err)
-	require.NoError(t, command.Start())
+	wait, err := Begin(command)
+	require.NoError(t, err)
 	output := bufio.NewReader(stderr)
 	line, err := output.ReadString('\n')
 	logged := make(chan struct{})
@@ -84,7 +91,7 @@ func StartBinary(t testing.TB, path string, args ...string) string {
 	t.Cleanup(func() {
 		command.Process.Kill()
 		<-logged
-		command.Wait()
+		wait()
 	})
 	require.NoError(t, err)
 	_, addr, found := strings.Cut(strings.TrimSpace(line), "listening on ")
