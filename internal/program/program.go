@@ -1,4 +1,4 @@
-// Package program runs, for tests, those examples that stand between clients and a server.
+// Package program runs examples for their tests.
 package program
 
 import (
@@ -51,9 +51,11 @@ func Build(dir, pkg string) (string, error) {
 // Run runs the program to its end, which is an error if that is its exit code, and returns what
 // it wrote.
 func Run(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // it may serve, against what is expected
+	// It may serve, against what is expected.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, binary, append(args, "-listen", "127.0.0.1:0")...).CombinedOutput()
+	args = append(args, "-listen", "127.0.0.1:0")
+	out, err := exec.CommandContext(ctx, binary, args...).CombinedOutput()
 	return string(out), err
 }
 
@@ -61,43 +63,91 @@ func Run(args ...string) (string, error) {
 // It is killed when the test ends.
 func Start(t testing.TB, args ...string) string {
 	t.Helper()
-	return StartBinary(t, binary, args...)
+	addr, _ := StartLogged(t, args...)
+	return addr
+}
+
+// StartLogged is Start that also returns the lines that the program writes from then on.
+func StartLogged(t testing.TB, args ...string) (addr string, lines <-chan string) {
+	t.Helper()
+	return start(t, exec.Command(binary, append(args, "-listen", "127.0.0.1:0")...))
 }
 
 // StartBinary is Start for a program that Build has built.
 func StartBinary(t testing.TB, path string, args ...string) string {
 	t.Helper()
-	command := exec.Command(path, append(args, "-listen", "127.0.0.1:0")...)
+	addr, _ := start(t, exec.Command(path, append(args, "-listen", "127.0.0.1:0")...))
+	return addr
+}
+
+// StartWith is Start for a command of its own, which may listen where it likes.
+func StartWith(t testing.TB, environment []string, files []*os.File, args ...string) (addr string) {
+	t.Helper()
+	command := exec.Command(binary, args...)
+	command.Env = append(os.Environ(), environment...)
+	command.ExtraFiles = files
+	addr, _ = start(t, command)
+	return addr
+}
+
+// start starts a program that writes where it listens in its first line.
+func start(t testing.TB, command *exec.Cmd) (addr string, lines <-chan string) {
+	t.Helper()
+	dieWithTest(command)
 	stderr, err := command.StderrPipe()
 	require.NoError(t, err)
-	require.NoError(t, command.Start())
+	started := make(chan error)
+	ended := make(chan bool)
+	go func() {
+		// The program dies with the thread that has started it: that has to live as long.
+		runtime.LockOSThread()
+		err := command.Start()
+		started <- err
+		if err == nil {
+			<-ended
+		}
+		runtime.UnlockOSThread()
+	}()
+	require.NoError(t, <-started)
 	output := bufio.NewReader(stderr)
 	line, err := output.ReadString('\n')
-	logged := make(chan struct{})
+	logged, all := make(chan bool), make(chan string, 1000)
 	go func() {
 		defer close(logged)
-		rest, _ := io.ReadAll(output)
+		defer close(all)
+		written := line
+		for {
+			next, err := output.ReadString('\n')
+			if err != nil {
+				break
+			}
+			written += next
+			select {
+			case all <- strings.TrimSpace(next):
+			default: // nobody reads them
+			}
+		}
 		if t.Failed() {
-			t.Logf("the program wrote:\n%s%s", line, rest)
+			t.Logf("the program wrote:\n%s", written)
 		}
 	}()
 	t.Cleanup(func() {
 		command.Process.Kill()
 		<-logged
 		command.Wait()
+		close(ended)
 	})
 	require.NoError(t, err)
 	_, addr, found := strings.Cut(strings.TrimSpace(line), "listening on ")
 	require.True(t, found, line)
-	return addr
+	return addr, all
 }
 
 // Listen returns a Listener that requires headers, on a free port.
 func Listen(t testing.TB) *proxyproto.Listener {
 	t.Helper()
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
+	ln, err := proxyproto.Listen("tcp", "127.0.0.1:0",
+		&proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
 	require.NoError(t, err)
 	t.Cleanup(func() { ln.Close() })
 	return ln
@@ -132,5 +182,6 @@ func Describe(c net.Conn) string {
 		return "no header"
 	}
 	h := conn.Header()
-	return fmt.Sprintf("%v %v %v -> %v, TLVs %x", h.Version, h.Command, c.RemoteAddr(), c.LocalAddr(), []byte(h.TLVs))
+	return fmt.Sprintf("%v %v %v -> %v, TLVs %x", h.Version, h.Command, c.RemoteAddr(),
+		c.LocalAddr(), []byte(h.TLVs))
 }
