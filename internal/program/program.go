@@ -80,12 +80,12 @@ func StartBinary(t testing.TB, path string, args ...string) string {
 	return addr
 }
 
-// StartWith is Start for a command of its own, which may listen where it likes.
-func StartWith(t testing.TB, environment []string, files []*os.File, args ...string) (addr string) {
+// Command is the program with these arguments, for StartCommand.
+func Command(args ...string) *exec.Cmd { return exec.Command(binary, args...) }
+
+// StartCommand is Start for a command that may listen where it likes.
+func StartCommand(t testing.TB, command *exec.Cmd) (addr string) {
 	t.Helper()
-	command := exec.Command(binary, args...)
-	command.Env = append(os.Environ(), environment...)
-	command.ExtraFiles = files
 	addr, _ = start(t, command)
 	return addr
 }
