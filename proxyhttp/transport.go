@@ -90,10 +90,12 @@ func NewTransport(
 		own.IdleConnTimeout = defaultIdleTimeout
 	}
 	t := &Transport{base: own, header: header}
-	if dial := dialFuncOf(own.DialContext, own.Dial); dial != nil { //lint:ignore SA1019 the base's
+	//lint:ignore SA1019 a base that still has it is served by it
+	if dial := dialFuncOf(own.DialContext, own.Dial); dial != nil {
 		t.dialer.Inner = dial
 	}
-	if dial := dialFuncOf(own.DialTLSContext, own.DialTLS); dial != nil { //lint:ignore SA1019 the base's
+	//lint:ignore SA1019 likewise
+	if dial := dialFuncOf(own.DialTLSContext, own.DialTLS); dial != nil {
 		t.inTLS.Inner = dial
 	}
 	t.sessions.init(own.MaxIdleConns, own.IdleConnTimeout)
@@ -146,12 +148,10 @@ func (t *Transport) transport(h *proxyproto.Header) *http.Transport {
 	own.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		return t.dialer.DialHeader(ctx, network, address, h)
 	}
-	own.Dial = nil //lint:ignore SA1019 it is what DialContext does
 	if t.inTLS.Inner != nil {
 		own.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			return t.inTLS.DialHeader(ctx, network, address, h)
 		}
-		own.DialTLS = nil //lint:ignore SA1019 it is what DialTLSContext does
 	}
 	return own
 }
