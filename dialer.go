@@ -46,7 +46,9 @@ type Dialer struct {
 //
 // Datagram networks are refused: there each datagram has its header, and package proxyudp is for
 // them.
-func (d *Dialer) DialHeader(ctx context.Context, network, address string, h *Header) (net.Conn, error) {
+func (d *Dialer) DialHeader(
+	ctx context.Context, network, address string, h *Header,
+) (net.Conn, error) {
 	switch {
 	case strings.HasPrefix(network, "udp"), strings.HasPrefix(network, "ip"), network == "unixgram":
 		return nil, fmt.Errorf("proxyproto: dial %s %s: a Dialer is for streams; "+

@@ -12,11 +12,7 @@ import (
 
 // startServer starts a server that expects headers, and prints whose connections it gets.
 func startServer() (ln net.Listener, served <-chan bool) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	ln, err = proxyproto.NewListener(inner, &proxyproto.Config{
+	ln, err := proxyproto.Listen("tcp", "127.0.0.1:0", &proxyproto.Config{
 		Policy: proxyproto.Trust(netip.MustParsePrefix("127.0.0.0/8")),
 	})
 	if err != nil {
@@ -24,14 +20,13 @@ func startServer() (ln net.Listener, served <-chan bool) {
 	}
 	one := make(chan bool)
 	go func() {
-		defer close(one)
 		for {
 			c, err := ln.Accept()
 			if err != nil {
 				return
 			}
 			conn, _ := proxyproto.FromConn(c)
-			if h := conn.Header(); h.Command == proxyproto.Proxy {
+			if h := conn.Header(); h.HasAddrs() {
 				fmt.Println("a client:", c.RemoteAddr(), "came to", c.LocalAddr())
 			} else {
 				fmt.Println("a health check")
@@ -43,7 +38,8 @@ func startServer() (ln net.Listener, served <-chan bool) {
 	return ln, one
 }
 
-// A proxy would take the header from the client's connection, with HeaderFor.
+// A proxy that knows the client's addresses otherwise than by its connection: then HeaderFor does
+// this.
 func ExampleDialer() {
 	ln, served := startServer()
 	defer ln.Close()
@@ -52,9 +48,9 @@ func ExampleDialer() {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	header := proxyproto.NewHeader(proxyproto.V2, client, cameTo)
 	var dialer proxyproto.Dialer
-	server, err := dialer.DialContext(proxyproto.WithHeader(ctx, header), "tcp", ln.Addr().String())
+	server, err := dialer.DialHeader(ctx, "tcp", ln.Addr().String(),
+		proxyproto.NewHeader(client, cameTo, proxyproto.V2))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -70,46 +66,49 @@ func ExampleDialer_healthCheck() {
 	ln, served := startServer()
 	defer ln.Close()
 
-	checker := proxyproto.Dialer{
-		Inner: &net.Dialer{Timeout: 2 * time.Second},
-		Header: func(context.Context, string, string) (*proxyproto.Header, error) {
-			return &proxyproto.Header{Version: proxyproto.V2, Command: proxyproto.Local}, nil
-		},
-	}
-	server, err := checker.DialContext(context.Background(), "tcp", ln.Addr().String())
+	checker := proxyproto.Dialer{Inner: &net.Dialer{Timeout: 2 * time.Second}}
+	check := &proxyproto.Header{Version: proxyproto.V2, Command: proxyproto.Local}
+	server, err := checker.DialHeader(context.Background(), "tcp", ln.Addr().String(), check)
 	if err != nil {
 		fmt.Println("down:", err)
 		return
 	}
-	server.Close()
+	defer server.Close() // at once, it would be a probe, which Accept doesn't return
 
 	<-served
 	// Output: a health check
 }
 
-// TLVs say more of the client than its address. Here a checksum is added, which is computed when
-// the header is written, and padding to 64 bytes.
-func ExampleHeader_Align() {
-	header := proxyproto.NewHeader(proxyproto.V2,
-		&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 56324}, &net.TCPAddr{IP: net.IPv4(198, 51, 100, 1), Port: 443})
-	var err error
-	if header.TLVs, err = header.TLVs.Append(proxyproto.TypeAuthority, []byte("www.example")); err != nil {
-		fmt.Println(err)
+// A proxy of a connection's own protocol passes its client on. What it knows itself it says with
+// Set, in place of what the proxy in front may have said.
+func ExampleHeaderFor() {
+	pass := func(ctx context.Context, client net.Conn, host string) (net.Conn, error) {
+		header, err := proxyproto.HeaderFor(client, proxyproto.V2)
+		if err != nil {
+			return nil, err
+		}
+		header.TLVs, err = header.TLVs.Set(proxyproto.TypeAuthority, []byte(host))
+		if err != nil {
+			return nil, err
+		}
+		return new(proxyproto.Dialer).DialHeader(ctx, "tcp", "10.0.0.7:443", header)
 	}
-	if header.TLVs, err = header.TLVs.Append(proxyproto.TypeCRC32C, make([]byte, 4)); err != nil {
-		fmt.Println(err)
+	_ = pass
+}
+
+// Set says each thing once, whatever is there; Without takes out what isn't believed.
+func ExampleTLVs_Set() {
+	// What the proxy in front has sent.
+	var theirs proxyproto.TLVs
+	for typ, value := range map[proxyproto.TLVType]string{
+		proxyproto.TypeAuthority: "admin.example", proxyproto.TypeUniqueID: "id-1",
+	} {
+		theirs, _ = theirs.Set(typ, []byte(value))
 	}
-	if err := header.Align(64); err != nil {
-		fmt.Println(err)
+	ours, err := theirs.Without(proxyproto.TypeUniqueID).
+		Set(proxyproto.TypeAuthority, []byte("www.example"))
+	for typ, value := range ours.All() {
+		fmt.Println(typ, string(value), err)
 	}
-	wire, err := header.AppendTo(nil)
-	fmt.Println(len(wire), "bytes", err)
-	for typ, value := range header.TLVs.All() {
-		fmt.Printf("%v, %d bytes\n", typ, len(value))
-	}
-	// Output:
-	// 64 bytes <nil>
-	// AUTHORITY, 11 bytes
-	// CRC32C, 4 bytes
-	// NOOP, 12 bytes
+	// Output: AUTHORITY www.example <nil>
 }

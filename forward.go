@@ -4,10 +4,15 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"reflect"
 )
 
-var errHeaderAwaited = errors.New("proxyproto: the inbound connection's header hasn't been read: " +
-	"call its ReadHeader first")
+var (
+	errHeaderAwaited = errors.New("proxyproto: the inbound connection's header hasn't been read: " +
+		"call its ReadHeader first")
+	errHeaderHidden = errors.New("proxyproto: the inbound connection hides a Conn whose header " +
+		"hasn't been read: give its type a NetConn method")
+)
 
 // HeaderFor returns the header with which a proxy passes an inbound connection on over another
 // stream: the header that it came with, as [Header.Forward] makes it, so that in a chain of
@@ -19,7 +24,9 @@ var errHeaderAwaited = errors.New("proxyproto: the inbound connection's header h
 // inbound is a [Conn], any other connection, or something around one with a NetConn method, such
 // as a *tls.Conn. It is an error if it is a lazy Conn whose header hasn't been read or was refused:
 // its addresses would be those of the proxy in front and not the client's. A wrapper without a
-// NetConn method hides that: make the header before you wrap.
+// NetConn method (x/net's LimitListener makes such) hides the Conn, and with it the TLVs. If it
+// embeds a net.Conn it is an error for a lazy one all the same; other wrappers can't be seen
+// through: make the header before you wrap.
 func HeaderFor(inbound net.Conn, version Version) (*Header, error) {
 	if c, ok := FromConn(inbound); ok {
 		if c.awaited() {
@@ -28,10 +35,39 @@ func HeaderFor(inbound net.Conn, version Version) (*Header, error) {
 		if h := c.Header().Forward(version); h != nil {
 			return h, nil
 		}
+	} else if hidesAwaited(inbound) {
+		return nil, errHeaderHidden
 	}
 	h := NewHeader(inbound.RemoteAddr(), inbound.LocalAddr(), version)
 	h.Protocol = h.Protocol.stream()
 	return h, nil
+}
+
+// hidesAwaited reports whether c hides a Conn whose header may still change its addresses.
+func hidesAwaited(c net.Conn) bool {
+	for c != nil {
+		if conn, ok := FromConn(c); ok {
+			return conn.awaited()
+		}
+		conns := netConns(c)
+		c = embeddedConn(conns[len(conns)-1])
+	}
+	return false
+}
+
+// embeddedConn returns the net.Conn that is embedded in c's struct, or nil.
+func embeddedConn(c net.Conn) net.Conn {
+	v := reflect.Indirect(reflect.ValueOf(c))
+	if v.Kind() != reflect.Struct {
+		return nil
+	}
+	for i := range v.NumField() {
+		if f := v.Type().Field(i); f.Anonymous && f.Type == reflect.TypeFor[net.Conn]() {
+			inner, _ := v.Field(i).Interface().(net.Conn)
+			return inner
+		}
+	}
+	return nil
 }
 
 // NewHeader returns a header for a client at source that connected to destination, both TCP or

@@ -1,44 +1,16 @@
 package proxyproto
 
 import (
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"math"
-	"math/big"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// testCertificate makes a certificate for 127.0.0.1 and a pool that trusts it.
-func testCertificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		NotAfter:     time.Now().Add(time.Hour),
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	leaf, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	roots := x509.NewCertPool()
-	roots.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots
-}
-
-func tcpAddr(s string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
 func udpAddr(s string) net.Addr { return net.UDPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
 
 func TestNewHeader(t *testing.T) {
@@ -52,21 +24,21 @@ func TestNewHeader(t *testing.T) {
 			"TCP4 192.0.2.7:1 192.0.2.9:2", "TCP4 192.0.2.7:1 192.0.2.9:2"},
 		{"IPv6", tcpAddr("[2001:db8::7]:1"), tcpAddr("[2001:db8::9]:2"),
 			"TCP6 [2001:db8::7]:1 [2001:db8::9]:2", "TCP6 [2001:db8::7]:1 [2001:db8::9]:2"},
-		{"source IPv4, destination IPv6", tcpAddr("192.0.2.7:1"), tcpAddr("[2001:db8::9]:2"),
+		{"IPv4 to IPv6", tcpAddr("192.0.2.7:1"), tcpAddr("[2001:db8::9]:2"),
 			"TCP6 [::ffff:192.0.2.7]:1 [2001:db8::9]:2", "TCP6 [::ffff:192.0.2.7]:1 [2001:db8::9]:2"},
-		{"source IPv6, destination IPv4", tcpAddr("[2001:db8::7]:1"), tcpAddr("192.0.2.9:2"),
+		{"IPv6 to IPv4", tcpAddr("[2001:db8::7]:1"), tcpAddr("192.0.2.9:2"),
 			"TCP6 [2001:db8::7]:1 [::ffff:192.0.2.9]:2", "TCP6 [2001:db8::7]:1 [::ffff:192.0.2.9]:2"},
 		{"both mapped", tcpAddr("[::ffff:192.0.2.7]:1"), tcpAddr("[::ffff:192.0.2.9]:2"),
 			"TCP4 192.0.2.7:1 192.0.2.9:2", "TCP4 192.0.2.7:1 192.0.2.9:2"},
 		{"with a zone", tcpAddr("[fe80::7%eth0]:1"), tcpAddr("[fe80::9%eth0]:2"),
 			"TCP6 [fe80::7]:1 [fe80::9]:2", "TCP6 [fe80::7]:1 [fe80::9]:2"},
 		{"UDP", udpAddr("192.0.2.7:1"), udpAddr("192.0.2.9:2"),
-			unknown, "UDP4 192.0.2.7:1 192.0.2.9:2"},
+			"TCP4 192.0.2.7:1 192.0.2.9:2", "UDP4 192.0.2.7:1 192.0.2.9:2"},
 		{"UDP over IPv6", udpAddr("[2001:db8::7]:1"), udpAddr("192.0.2.9:2"),
-			unknown, "UDP6 [2001:db8::7]:1 [::ffff:192.0.2.9]:2"},
+			"TCP6 [2001:db8::7]:1 [::ffff:192.0.2.9]:2", "UDP6 [2001:db8::7]:1 [::ffff:192.0.2.9]:2"},
 		{"TCP and UDP", tcpAddr("192.0.2.7:1"), udpAddr("192.0.2.9:2"), unknown, local},
-		{"Unix", &net.UnixAddr{Net: "unix", Name: "a"}, &net.UnixAddr{Net: "unix", Name: "b"}, unknown, local},
-		{"IP and Unix", tcpAddr("192.0.2.7:1"), &net.UnixAddr{Net: "unix", Name: "b"}, unknown, local},
+		{"Unix", unixAddr("a"), unixAddr("b"), unknown, local},
+		{"IP and Unix", tcpAddr("192.0.2.7:1"), unixAddr("b"), unknown, local},
 		{"nothing", nil, nil, unknown, local},
 		{"no destination", tcpAddr("192.0.2.7:1"), nil, unknown, local},
 		{"no source", (*net.TCPAddr)(nil), tcpAddr("192.0.2.7:1"), unknown, local},
@@ -74,7 +46,7 @@ func TestNewHeader(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for version, want := range map[Version]string{V1: test.v1, V2: test.v2} {
-				h := NewHeader(version, test.source, test.destination)
+				h := NewHeader(test.source, test.destination, version)
 				assert.Equal(t, version, h.Version)
 				assert.Nil(t, h.TLVs)
 				_, _, err := Parse([]byte(encode(t, *h)))
@@ -84,30 +56,52 @@ func TestNewHeader(t *testing.T) {
 					continue
 				}
 				assert.Equal(t, Proxy, h.Command)
-				assert.Equal(t, want, h.Protocol.String()+" "+h.Source.String()+" "+h.Destination.String())
+				assert.Equal(t, want, addrsOf(h))
 			}
 		})
 	}
-	_, err := NewHeader(0, tcpAddr("192.0.2.7:1"), tcpAddr("192.0.2.9:2")).AppendTo(nil)
-	assert.ErrorIs(t, err, ErrMalformed)
+	_, err := NewHeader(tcpAddr("192.0.2.7:1"), tcpAddr("192.0.2.9:2"), 0).AppendTo(nil)
+	assert.ErrorContains(t, err, "version")
+}
+
+func unixAddr(name string) net.Addr { return &net.UnixAddr{Net: "unix", Name: name} }
+
+func addrsOf(h *Header) string {
+	return h.Protocol.String() + " " + h.Source.String() + " " + h.Destination.String()
+}
+
+// ipv6 is the test's client by the IPv4-mapped form of its addresses.
+func ipv6(h Header, p Protocol) Header {
+	h.Protocol = p
+	for _, ap := range []*netip.AddrPort{&h.Source, &h.Destination} {
+		*ap = netip.AddrPortFrom(netip.AddrFrom16(ap.Addr().As16()), ap.Port())
+	}
+	return h
 }
 
 func TestForward(t *testing.T) {
-	v1 := testHeader()
-	v1.Version = V1
-	mapped := testHeader()
-	mapped.Protocol = TCP6
-	mapped.Source = netip.AddrPortFrom(netip.AddrFrom16(mapped.Source.Addr().As16()), mapped.Source.Port())
-	mapped.Destination = netip.AddrPortFrom(netip.AddrFrom16(mapped.Destination.Addr().As16()), mapped.Destination.Port())
-	udp := testHeader()
-	udp.Protocol = UDP4
+	with := func(change func(h *Header)) Header {
+		h := testHeader()
+		change(&h)
+		return h
+	}
+	v1 := with(func(h *Header) { h.Version = V1 })
+	six := with(func(h *Header) {
+		h.Protocol = TCP6
+		h.Source = netip.MustParseAddrPort("[2001:db8::7]:1")
+		h.Destination = netip.MustParseAddrPort("[2001:db8::9]:2")
+	})
+	sixUDP, sixV1 := six, six
+	sixUDP.Protocol, sixV1.Version = UDP6, V1
 	unixAddrs, err := NewUnixAddrs("/client", "/server")
 	require.NoError(t, err)
-	unix := Header{Version: V2, Command: Proxy, Protocol: UnixStream, Unix: unixAddrs, TLVs: TLVs{5, 0, 1, 'x'}}
+	unix := Header{Version: V2, Command: Proxy, Protocol: UnixStream, Unix: unixAddrs,
+		TLVs: TLVs{5, 0, 1, 'x'}}
+	unixDatagram := unix
+	unixDatagram.Protocol = UnixDatagram
 	unknownV1 := &Header{Version: V1, Command: Proxy}
-	tlvs := testHeader(unhexTLVs(t, "01 0002 6832", "04 0001 00", "05 0002 6964", "20 0005 0100000000", "30 0001 6e", "ea 0002 0176", "04 0000")...)
-	kept := testHeader(unhexTLVs(t, "01 0002 6832", "05 0002 6964", "20 0005 0100000000", "30 0001 6e", "ea 0002 0176")...)
-	noops := testHeader(4, 0, 0)
+	const kept = "01 0002 6832 05 0002 6964 20 0005 0100000000 30 0001 6e ea 0002 0176"
+	tlvs := testHeader(unhexTLVs(t, "04 0001 00", kept, "04 0000", "03 0004 01020304")...)
 	for _, test := range []struct {
 		name   string
 		h      Header
@@ -115,17 +109,22 @@ func TestForward(t *testing.T) {
 	}{
 		{"v1", v1, &v1, new(testHeader())},
 		{"v2", testHeader(), &v1, new(testHeader())},
-		{"TLVs", tlvs, &v1, &kept},
-		{"only NOOP", noops, &v1, new(testHeader())},
-		{"mapped", mapped, &v1, new(testHeader())},
-		{"UDP", udp, unknownV1, &udp},
+		{"TLVs", tlvs, &v1, new(testHeader(unhexTLVs(t, kept)...))},
+		{"only padding", testHeader(4, 0, 0), &v1, new(testHeader())},
+		{"mapped", ipv6(testHeader(), TCP6), &v1, new(testHeader())},
+		{"IPv6", six, &sixV1, &six},
+		{"UDP", with(func(h *Header) { h.Protocol = UDP4 }), &v1, new(testHeader())},
+		{"UDP, mapped", ipv6(testHeader(), UDP6), &v1, new(testHeader())},
+		{"UDP over IPv6", sixUDP, &sixV1, &six},
 		{"Unix", unix, unknownV1, &unix},
+		{"Unix datagram", unixDatagram, unknownV1, &unix},
 		{"UNKNOWN", *unknownV1, nil, nil},
-		{"UNSPEC", Header{Version: V2, Command: Proxy, Protocol: 0x10}, nil, nil},
+		{"UNSPEC over TCP", Header{Version: V2, Command: Proxy, Protocol: 0x01}, nil, nil},
+		{"UNSPEC over IPv4", Header{Version: V2, Command: Proxy, Protocol: 0x10}, nil, nil},
 		{"LOCAL", Header{Version: V2}, nil, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			before := encode(t, test.h)
+			before := test.h.Clone()
 			for version, want := range map[Version]*Header{V1: test.v1, V2: test.v2} {
 				got := test.h.Forward(version)
 				if want == nil {
@@ -141,7 +140,7 @@ func TestForward(t *testing.T) {
 					got.Unix[0]++
 				}
 			}
-			assert.Equal(t, before, encode(t, test.h), "the header itself has changed")
+			assert.Equal(t, *before, test.h, "the header itself has changed")
 		})
 	}
 	assert.Nil(t, (*Header)(nil).Forward(V2))
@@ -151,28 +150,52 @@ func unhexTLVs(t *testing.T, tlvs ...string) []byte {
 	return []byte(unhex(t, strings.Join(tlvs, "")))
 }
 
-// The checksum of a header with a client of its own is another, so it must be computed anew.
+// A checksum is of one header. What is forwarded has it only if it is appended anew.
 func TestForwardChecksum(t *testing.T) {
-	in := testHeader(unhexTLVs(t, "04 0005 0000000000", "03 0004 00000000", "05 0002 6964")...)
+	in := testHeader(unhexTLVs(t, "03 0004 00000000", "05 0002 6964")...)
 	parsed, _, err := Parse([]byte(encode(t, in)))
 	require.NoError(t, err)
-	out, _, err := Parse([]byte(encode(t, *parsed.Forward(V2))))
-	require.NoError(t, err)
-	old, ok := parsed.TLVs.Lookup(TypeCRC32C)
-	require.True(t, ok)
-	sum, ok := out.TLVs.Lookup(TypeCRC32C)
-	require.True(t, ok)
-	assert.NotEqual(t, old, sum)
-	_, ok = out.TLVs.Lookup(TypeNoop)
+	out := parsed.Forward(V2)
+	_, ok := out.TLVs.Lookup(TypeCRC32C)
 	assert.False(t, ok)
-	id, ok := out.TLVs.Lookup(TypeUniqueID)
-	assert.True(t, ok)
-	assert.Equal(t, "id", string(id))
+	out.TLVs, err = out.TLVs.Append(TypeCRC32C, make([]byte, 4))
+	require.NoError(t, err)
+	_, _, err = Parse([]byte(encode(t, *out)))
+	assert.NoError(t, err)
+}
+
+// An edge says once what it knows itself: whatever the hop before it said, neither those who read
+// the first TLV nor those who read the last hear that one's word.
+func TestForwardedTLVsHaveOneVoice(t *testing.T) {
+	verified, err := SSL{Client: ClientSSL | ClientCertConn, Verify: 0,
+		TLVs: TLVs("\x22\x00\x05admin")}.AppendTo(nil)
+	require.NoError(t, err)
+	in := testHeader(append(verified, verified...)...)
+	mine, err := SSL{Client: ClientSSL, Verify: Unverified}.AppendTo(nil)
+	require.NoError(t, err)
+	value, ok := mine.Lookup(TypeSSL)
+	require.True(t, ok)
+
+	h := in.Forward(V2)
+	h.TLVs, err = h.TLVs.Set(TypeSSL, value)
+	require.NoError(t, err)
+	count := 0
+	for typ, got := range h.TLVs.All() {
+		assert.Equal(t, TypeSSL, typ)
+		assert.Equal(t, value, got)
+		count++
+	}
+	assert.Equal(t, 1, count)
+	ssl, _ := h.TLVs.SSL()
+	assert.False(t, ssl.Verified())
+	assert.Empty(t, in.TLVs.Without(TypeSSL))
+	assert.Equal(t, append(verified, verified...), in.TLVs, "the header that came has changed")
 }
 
 func TestHeaderForConnections(t *testing.T) {
 	tlvs := testHeader(5, 0, 1, 'x')
-	local := Header{Version: V2}
+	udp := testHeader()
+	udp.Protocol = UDP4
 	for _, test := range []struct {
 		name   string
 		action Action
@@ -181,7 +204,8 @@ func TestHeaderForConnections(t *testing.T) {
 	}{
 		{"v1", Require, testLineV1, testSource},
 		{"v2 with TLVs", Require, encode(t, tlvs), testSource + " 5 x"},
-		{"LOCAL", Require, encode(t, local), "socket"},
+		{"UDP", Require, encode(t, udp), testSource},
+		{"LOCAL", Require, encode(t, Header{Version: V2}) + "hello", "socket"},
 		{"UNKNOWN", Require, "PROXY UNKNOWN\r\n", "socket"},
 		{"no header", Optional, "hello", "socket"},
 		{"ignored", Ignore, testLineV1, "socket"},
@@ -204,7 +228,27 @@ func TestHeaderForConnections(t *testing.T) {
 			assert.Equal(t, test.want, got)
 			assert.Equal(t, destination, h.DestinationAddr().String())
 			assert.Equal(t, V2, h.Version)
+			assert.Equal(t, TCP4, h.Protocol)
 		})
+	}
+}
+
+// addressedConn is a connection with addresses of its own, such as a QUIC stream's.
+type addressedConn struct {
+	net.Conn
+	remote, local net.Addr
+}
+
+func (c addressedConn) RemoteAddr() net.Addr { return c.remote }
+func (c addressedConn) LocalAddr() net.Addr  { return c.local }
+
+// What goes over a stream says TCP, whatever the inbound connection is made of.
+func TestHeaderForDatagramConnection(t *testing.T) {
+	c := addressedConn{remote: udpAddr("[2001:db8::7]:1"), local: udpAddr("[2001:db8::9]:2")}
+	for _, version := range []Version{V1, V2} {
+		h, err := HeaderFor(c, version)
+		require.NoError(t, err)
+		assert.Equal(t, "TCP6 [2001:db8::7]:1 [2001:db8::9]:2", addrsOf(h))
 	}
 }
 
@@ -212,12 +256,14 @@ func TestHeaderForUnknownAddresses(t *testing.T) {
 	client, server := net.Pipe() // its addresses are no IP addresses
 	defer client.Close()
 	defer server.Close()
-	h, err := HeaderFor(server, V2)
-	require.NoError(t, err)
-	assert.Equal(t, Header{Version: V2, Command: Local}, *h)
-	h, err = HeaderFor(server, V1)
-	require.NoError(t, err)
-	assert.Equal(t, "PROXY UNKNOWN\r\n", encode(t, *h))
+	for _, c := range []net.Conn{server, addressedConn{}} {
+		h, err := HeaderFor(c, V2)
+		require.NoError(t, err)
+		assert.Equal(t, Header{Version: V2, Command: Local}, *h)
+		h, err = HeaderFor(c, V1)
+		require.NoError(t, err)
+		assert.Equal(t, "PROXY UNKNOWN\r\n", encode(t, *h))
+	}
 }
 
 // As long as the header is awaited the addresses are those of the proxy in front, which would
@@ -226,7 +272,7 @@ func TestHeaderForLazy(t *testing.T) {
 	ln := listen(t, &Config{Policy: Always(Require), Lazy: true})
 	dial(t, ln, testLineV1)
 	c := accept(t, ln).(*Conn)
-	_, err := HeaderFor(c, V2)
+	_, err := HeaderFor(tls.Server(c, new(tls.Config)), V2)
 	require.ErrorContains(t, err, "ReadHeader")
 	require.NoError(t, c.ReadHeader(t.Context()))
 	h, err := HeaderFor(c, V2)
@@ -238,6 +284,37 @@ func TestHeaderForLazy(t *testing.T) {
 	require.Error(t, refused.ReadHeader(t.Context()))
 	_, err = HeaderFor(refused, V2)
 	assert.Error(t, err)
+}
+
+// A wrapper without a NetConn method, such as netutil.LimitListener's.
+type hidingConn struct {
+	done func()
+	net.Conn
+}
+
+// Where a wrapper hides that a header is awaited, its addresses aren't passed on as the client's.
+func TestHeaderForHiddenLazy(t *testing.T) {
+	ln := listen(t, &Config{Policy: Always(Require), Lazy: true})
+	dial(t, ln, testLineV1)
+	c := accept(t, ln).(*Conn)
+	for _, wrapped := range []net.Conn{
+		hidingConn{Conn: c}, &hidingConn{Conn: c}, &hidingConn{Conn: hidingConn{Conn: c}},
+		hidingConn{Conn: tls.Server(c, new(tls.Config))},
+		tls.Server(hidingConn{Conn: c}, new(tls.Config)),
+	} {
+		_, err := HeaderFor(wrapped, V2)
+		assert.ErrorContains(t, err, "NetConn", "%T", wrapped)
+	}
+	require.NoError(t, c.ReadHeader(t.Context()))
+	h, err := HeaderFor(hidingConn{Conn: c}, V2)
+	require.NoError(t, err)
+	assert.Equal(t, testSource, h.Source.String())
+
+	inner, server := net.Pipe()
+	defer inner.Close()
+	h, err = HeaderFor(hidingConn{Conn: server}, V2)
+	require.NoError(t, err)
+	assert.Equal(t, Header{Version: V2}, *h)
 }
 
 func TestHeaderForTLS(t *testing.T) {
@@ -258,80 +335,15 @@ func TestChain(t *testing.T) {
 		middle := listen(t, &Config{Policy: Always(Require)})
 		backend := listen(t, &Config{Policy: Always(Require)})
 		client := dial(t, edge, "")
-		pass := func(from, to net.Listener, version Version) net.Conn {
+		pass := func(from, to net.Listener, version Version) {
 			h, err := HeaderFor(accept(t, from), version)
 			require.NoError(t, err)
-			c, err := new(Dialer).DialContext(WithHeader(context.Background(), h), "tcp", to.Addr().String())
+			c, err := new(Dialer).DialHeader(t.Context(), "tcp", to.Addr().String(), h)
 			require.NoError(t, err)
 			t.Cleanup(func() { c.Close() })
-			return c
 		}
 		pass(edge, middle, versions[0])
 		pass(middle, backend, versions[1])
 		assertSocket(t, accept(t, backend), client)
 	}
-}
-
-func TestAlign(t *testing.T) {
-	for size := range 9 {
-		tlvs, err := TLVs(nil).Append(TypeUniqueID, make([]byte, size))
-		require.NoError(t, err)
-		tlvs, err = tlvs.Append(TypeCRC32C, make([]byte, 4))
-		require.NoError(t, err)
-		for n := 1; n <= 130; n++ {
-			h := testHeader(tlvs...)
-			unpadded := len(encode(t, h))
-			require.NoError(t, h.Align(n))
-			wire := encode(t, h)
-			require.Zero(t, len(wire)%n, "%d bytes aligned to %d", unpadded, n)
-			pad := len(wire) - unpadded
-			require.NotContains(t, []int{1, 2}, pad)
-			require.Less(t, pad, n+3)
-			require.Equal(t, pad > 0, len(h.TLVs) > len(tlvs))
-			require.True(t, strings.HasPrefix(string(h.TLVs), string(tlvs)))
-			got, _, err := Parse([]byte(wire)) // verifies the checksum
-			require.NoError(t, err)
-			require.Equal(t, len(tlvs)+pad, len(got.TLVs))
-		}
-	}
-}
-
-func TestAlignRefuses(t *testing.T) {
-	v1 := testHeader()
-	v1.Version = V1
-	full := testHeader(append([]byte{0xe0, 0xff, 0xf0}, make([]byte, 0xfff0)...)...)
-	require.Len(t, encode(t, full), maxHeader)
-	full.TLVs = full.TLVs[:len(full.TLVs)-1]
-	full.TLVs[2]--
-	for name, test := range map[string]struct {
-		h Header
-		n int
-	}{
-		"v1":            {v1, 64},
-		"LOCAL":         {Header{Version: V2}, 64},
-		"no header":     {Header{}, 64},
-		"zero":          {testHeader(), 0},
-		"negative":      {testHeader(), -8},
-		"no room":       {full, 64},
-		"beyond reason": {testHeader(), math.MaxInt},
-	} {
-		t.Run(name, func(t *testing.T) {
-			before := test.h
-			assert.Error(t, test.h.Align(test.n))
-			assert.Equal(t, before, test.h)
-		})
-	}
-	// What is right already needs no padding.
-	assert.NoError(t, v1.Align(len(encode(t, v1))))
-	assert.NoError(t, (&Header{Version: V2}).Align(16))
-}
-
-// Padding goes behind the TLVs, never over what lies there.
-func TestAlignLeavesOtherMemory(t *testing.T) {
-	b := make([]byte, 64)
-	copy(b, "\x05\x00\x01xtail")
-	h := testHeader()
-	h.TLVs = b[:4]
-	require.NoError(t, h.Align(64))
-	assert.Equal(t, "tail", string(b[4:8]))
 }

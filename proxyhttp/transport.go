@@ -1,139 +1,244 @@
 // Package proxyhttp sends HTTP requests to servers that expect a PROXY header, under the
 // address of the client that each request came from.
 //
-// A header speaks for everything on its connection, while HTTP connections are shared: an
-// http.Transport uses one for whichever request comes next, and HTTP/2 for many at a time. Under
-// PROXY that gives one client's address to another's requests, so the spec forbids it (section 2:
-// such proxies "MUST NOT implement this protocol on multiplexed connections"). The transport of
-// this package can't do it. It is a package of its own so that proxies of other protocols don't
-// link net/http.
+// A header speaks for everything on its connection, while an http.Transport uses a connection for
+// whichever request comes next. Under PROXY that gives one client's address to another's requests,
+// so the spec forbids it (section 2: such proxies "MUST NOT implement this protocol on multiplexed
+// connections"). The [Transport] of this package can't do it: connections are kept, but only for
+// requests with the very header that they began with.
+//
+// It is a package of its own so that proxies of other protocols don't link net/http.
 package proxyhttp
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"github.com/seed2e8fe8ee/proxyproto"
 )
 
-// NewTransport returns a RoundTripper that sends each request over a connection of its own,
-// which begins with the header that the function gives for it. [HeaderFor] is the function for
-// a reverse proxy:
+// Transport is a RoundTripper that sends each request over a connection which begins with the
+// request's header: see [NewTransport]. Its methods may be called by several goroutines at once.
+type Transport struct {
+	base     *http.Transport // what those of the pools are copies of
+	header   func(*http.Request) (*proxyproto.Header, error)
+	dialer   proxyproto.Dialer
+	inTLS    proxyproto.Dialer // its Inner is nil unless the base makes TLS connections itself
+	sessions sessions
+}
+
+// NewTransport returns a Transport that sends each request under the header that the function gives
+// for it. [HeaderFor] is the function for a reverse proxy:
 //
 //	transport, err := proxyhttp.NewTransport(nil, func(r *http.Request) (*proxyproto.Header, error) {
 //		return proxyhttp.HeaderFor(r, proxyproto.V2)
 //	})
 //	...
 //	proxy := &httputil.ReverseProxy{Rewrite: rewrite, Transport: transport}
+//	server := &http.Server{Handler: proxy, ConnState: transport.ConnState}
 //
-// If the function returns an error, or no header, that is the request's error and no connection is
-// made. It is called by several goroutines at once, and gets requests which it mustn't change.
+// The function is called by several goroutines at once, with requests that it mustn't change. If
+// it returns an error, or no header, that is the request's error and no connection is made. The
+// header may be changed afterwards.
 //
-// Connections are made and requests sent as by base, of which a copy is taken (nil means
-// http.DefaultTransport), except that
-//   - no connection is used twice, which costs one connect for each request, and a TLS handshake with
-//     an https server: give base a TLSClientConfig with a ClientSessionCache to make that a short one;
-//   - HTTP/2 isn't spoken, as it makes one connection of many. For gRPC relay the client's
-//     connections as they are, without looking into them;
+// Connections are made and requests sent as by base, of which a copy is taken. Nil is
+// http.DefaultTransport, with its MaxIdleConns of zero. But
+//   - the connections of one header are another pool than those of any other. A header with its
+//     client's port is that client connection's own, so that the next request on it finds its
+//     connection, and nobody else's does;
+//   - base.MaxIdleConns is also for how many headers connections are kept while they have no
+//     request. The one whose last request ended first gives way. Zero is 1,024;
+//   - base.IdleConnTimeout of zero is 90 seconds;
+//   - base.MaxConnsPerHost is for each header;
 //   - base.Proxy isn't used, because the HTTP proxy would get the header in the server's place.
 //
-// TLS begins behind the header, as servers expect it. It is an error if base has a Dial, DialTLS
-// or DialTLSContext function: no header could be sent on the connections that these make.
-func NewTransport(base *http.Transport, header func(r *http.Request) (*proxyproto.Header, error)) (http.RoundTripper, error) {
+// HTTP/2 is spoken if base speaks it, with many requests at a time on a connection, all of one
+// header.
+//
+// TLS begins after the header, as servers expect it; with a ClientSessionCache in
+// base.TLSClientConfig a handshake for one client can resume the session of another. If base makes
+// TLS connections by a function of its own (DialTLSContext), all that can be done is to send the
+// header inside TLS. Few servers expect that; one in Go does with a [proxyproto.Listener] around
+// tls.Listen's.
+func NewTransport(
+	base *http.Transport, header func(r *http.Request) (*proxyproto.Header, error),
+) (*Transport, error) {
 	if header == nil {
 		return nil, errors.New("proxyhttp: NewTransport needs a function that gives the header")
 	}
+	maxIdle := 0
 	if base == nil {
 		var ok bool
 		if base, ok = http.DefaultTransport.(*http.Transport); !ok {
-			return nil, fmt.Errorf("proxyhttp: http.DefaultTransport is a %T: give NewTransport a base", http.DefaultTransport)
+			return nil, fmt.Errorf("proxyhttp: http.DefaultTransport is a %T: "+
+				"give NewTransport a base", http.DefaultTransport)
 		}
+	} else {
+		maxIdle = base.MaxIdleConns
 	}
 	own := base.Clone()
-	//lint:ignore SA1019 a base that still has the deprecated ones must be refused
-	if own.Dial != nil || own.DialTLS != nil || own.DialTLSContext != nil {
-		return nil, errors.New("proxyhttp: a Transport with Dial, DialTLS or DialTLSContext can't be the base: the header would be left out")
-	}
-	var d proxyproto.Dialer
-	if own.DialContext != nil {
-		d.Inner = dialFunc(own.DialContext)
-	}
-	own.DialContext = d.DialContext
-	own.DisableKeepAlives = true
+	setProtocols(own, base)
 	own.Proxy = nil
-	http1Only(own)
-	return &transport{own, header}, nil
+	own.MaxIdleConns = maxIdle
+	if own.IdleConnTimeout == 0 {
+		own.IdleConnTimeout = defaultIdleTimeout
+	}
+	t := &Transport{base: own, header: header}
+	//lint:ignore SA1019 a base that still has it is served by it
+	if dial := dialFuncOf(own.DialContext, own.Dial); dial != nil {
+		t.dialer.Inner = dial
+	}
+	//lint:ignore SA1019 likewise
+	if dial := dialFuncOf(own.DialTLSContext, own.DialTLS); dial != nil {
+		t.inTLS.Inner = dial
+	}
+	t.sessions.init(own.MaxIdleConns, own.IdleConnTimeout)
+	return t, nil
 }
 
-// http1Only turns off HTTP/2, whichever way it was turned on: by the fields of t, or by net/http or
-// x/net/http2 in its TLS configuration.
-func http1Only(t *http.Transport) {
-	t.Protocols = new(http.Protocols)
-	t.Protocols.SetHTTP1(true)
-	if t.TLSClientConfig != nil {
-		protos := slices.Clone(t.TLSClientConfig.NextProtos)
-		t.TLSClientConfig.NextProtos = slices.DeleteFunc(protos, func(p string) bool { return p == "h2" })
+// setProtocols makes own speak what base does, with an HTTP/2 of its own: what a Clone has of
+// x/net/http2's shares its connections with base.
+func setProtocols(own, base *http.Transport) {
+	p := new(http.Protocols)
+	if base.Protocols != nil {
+		*p = *base.Protocols
+	} else {
+		p.SetHTTP1(true)
+		p.SetHTTP2(base.TLSNextProto["h2"] != nil) // as Clone has made base decide
+	}
+	own.Protocols = p
+	own.TLSNextProto = nil
+	if own.TLSClientConfig != nil && !p.HTTP2() {
+		protos := slices.Clone(own.TLSClientConfig.NextProtos)
+		own.TLSClientConfig.NextProtos = slices.DeleteFunc(protos, func(p string) bool {
+			return p == "h2"
+		})
 	}
 }
 
+// A dialFunc is a Dialer's inner one.
 type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
 func (f dialFunc) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	return f(ctx, network, address)
 }
 
-type transport struct {
-	base   *http.Transport
-	header func(*http.Request) (*proxyproto.Header, error)
+// dialFuncOf is the function that an http.Transport with these two would use.
+func dialFuncOf(
+	withContext func(ctx context.Context, network, address string) (net.Conn, error),
+	without func(network, address string) (net.Conn, error),
+) dialFunc {
+	if withContext == nil && without != nil {
+		return func(_ context.Context, network, address string) (net.Conn, error) {
+			return without(network, address)
+		}
+	}
+	return withContext
 }
 
-// RoundTrip sends a request. Its header reaches the Dialer in the context: http.Transport dials
-// with the values of the request's.
-func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	h, err := t.header(r)
+// transport makes the http.Transport for the requests of one header.
+func (t *Transport) transport(h *proxyproto.Header) *http.Transport {
+	own := t.base.Clone()
+	own.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		return t.dialer.DialHeader(ctx, network, address, h)
+	}
+	if t.inTLS.Inner != nil {
+		own.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			return t.inTLS.DialHeader(ctx, network, address, h)
+		}
+	}
+	return own
+}
+
+// RoundTrip sends a request and returns the response, as http.Transport's does.
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	s, err := t.session(r)
 	if err != nil {
 		if r.Body != nil {
 			r.Body.Close()
 		}
 		return nil, err
 	}
-	return t.base.RoundTrip(r.WithContext(proxyproto.WithHeader(r.Context(), h)))
+	done := false
+	defer func() {
+		if !done {
+			t.sessions.release(s)
+		}
+	}()
+	resp, err := s.transport.RoundTrip(r)
+	if err != nil {
+		return resp, err
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols || resp.Body == http.NoBody {
+		return resp, nil // the first one's body is the connection: nobody else gets that
+	}
+	done = true
+	resp.Body = &body{ReadCloser: resp.Body, release: func() { t.sessions.release(s) }}
+	return resp, nil
 }
 
-// HeaderFor returns the header for the client that a request came from. r is a server's request,
-// or one that httputil.ReverseProxy or [http.Request.Clone] made of it.
-//
-// It is what [proxyproto.HeaderFor] makes of the client's connection, TLVs included, if the
-// server's ConnContext is [proxyproto.ConnContext]. Otherwise it has r.RemoteAddr and the address
-// that net/http keeps in the request's context, which are the client's too if the server's
-// listener is a [proxyproto.Listener]. It is an error if r has no such addresses, as one that
-// no server has received.
-func HeaderFor(r *http.Request, version proxyproto.Version) (*proxyproto.Header, error) {
-	if in, ok := proxyproto.FromContext(r.Context()); ok {
-		if h := in.Forward(version); h != nil {
-			return h, nil
+// session returns the session of the request's header, with one request more.
+func (t *Transport) session(r *http.Request) (*session, error) {
+	h, err := t.header(r)
+	if err != nil {
+		return nil, err
+	}
+	if h == nil {
+		return nil, fmt.Errorf("proxyhttp: no header for the request to %s", r.URL.Host)
+	}
+	wire := []byte("v1 LOCAL") // has no wire form; the Dialer sends the connection's own addresses
+	if h.Version != proxyproto.V1 || h.Command != proxyproto.Local {
+		if wire, err = h.AppendTo(make([]byte, 0, 128)); err != nil {
+			return nil, fmt.Errorf("proxyhttp: the header for the request to %s: %w", r.URL.Host, err)
 		}
 	}
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if !ok {
-		return nil, fmt.Errorf("proxyhttp: no client for the request to %s: it isn't a server's request", r.URL.Host)
+	var of clientConn
+	if h.HasAddrs() {
+		of = clientConnOf(r)
 	}
-	var source net.Addr
-	switch local.(type) {
-	case *net.TCPAddr, *net.UDPAddr:
-		remote, err := netip.ParseAddrPort(r.RemoteAddr)
-		if err != nil {
-			return nil, fmt.Errorf("proxyhttp: no client for the request to %s: RemoteAddr: %w", r.URL.Host, err)
-		}
-		source = net.TCPAddrFromAddrPort(remote)
-		if local.Network() == "udp" {
-			source = net.UDPAddrFromAddrPort(remote)
-		}
+	return t.sessions.acquire(wire, of, func() *http.Transport { return t.transport(h.Clone()) }), nil
+}
+
+// CloseIdleConnections closes the connections that have no request now.
+func (t *Transport) CloseIdleConnections() { t.sessions.closeIdle() }
+
+// ConnState is for http.Server.ConnState: it closes the connections to servers that were made for
+// a client's when that one ends. Without it they stay, of no use to anybody, for base.IdleConnTimeout.
+func (t *Transport) ConnState(c net.Conn, state http.ConnState) {
+	if state == http.StateClosed || state == http.StateHijacked {
+		t.sessions.retire(clientConn{c.RemoteAddr().String(), c.LocalAddr().String()})
 	}
-	return proxyproto.NewHeader(version, source, local), nil
+}
+
+// body is a response's, until whose end the connection is in use.
+type body struct {
+	io.ReadCloser
+	release  func()
+	released atomic.Bool
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.end()
+	}
+	return n, err
+}
+
+func (b *body) Close() error {
+	err := b.ReadCloser.Close()
+	b.end()
+	return err
+}
+
+func (b *body) end() {
+	if !b.released.Swap(true) {
+		b.release()
+	}
 }

@@ -1,23 +1,18 @@
 package proxyhttp
 
 import (
-	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httptrace"
-	"net/http/httputil"
-	"net/netip"
 	"net/url"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -26,132 +21,56 @@ import (
 	"github.com/seed2e8fe8ee/proxyproto"
 )
 
-// newBackend serves each client its own address, by the header that came with the connection, and
-// the TLVs in it.
-func newBackend(t *testing.T, withTLS bool) *httptest.Server {
-	t.Helper()
-	ts := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h, ok := proxyproto.FromContext(r.Context())
-		if !ok {
-			http.Error(w, "no header", http.StatusInternalServerError)
-			return
-		}
-		fmt.Fprintf(w, "%s %v %s %v %x", r.Proto, h.Version, r.RemoteAddr, r.Context().Value(http.LocalAddrContextKey), []byte(h.TLVs))
-	}))
-	ln, err := proxyproto.NewListener(ts.Listener, &proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
-	require.NoError(t, err)
-	ts.Listener = ln
-	ts.Config.ConnContext = proxyproto.ConnContext
-	ts.EnableHTTP2 = true
-	if withTLS {
-		ts.StartTLS()
-	} else {
-		ts.Start()
-	}
-	t.Cleanup(ts.Close)
-	return ts
-}
-
-// newProxy is a reverse proxy to the backend, over TLS and HTTP/2 if these are wanted.
-func newProxy(t *testing.T, backend *httptest.Server, transport http.RoundTripper, withTLS bool) *httptest.Server {
-	t.Helper()
-	target, err := url.Parse(backend.URL)
-	require.NoError(t, err)
-	ts := httptest.NewUnstartedServer(&httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		Transport: transport,
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-		},
-	})
-	ts.EnableHTTP2 = true
-	if withTLS {
-		ts.StartTLS()
-	} else {
-		ts.Start()
-	}
-	t.Cleanup(ts.Close)
-	return ts
-}
-
-func headerV2(r *http.Request) (*proxyproto.Header, error) { return HeaderFor(r, proxyproto.V2) }
-
-func newTransport(t *testing.T, base *http.Transport, header func(*http.Request) (*proxyproto.Header, error)) http.RoundTripper {
-	t.Helper()
-	transport, err := NewTransport(base, header)
-	require.NoError(t, err)
-	return transport
-}
-
-// client is a client of ts with an address of its own where the system has one for it. It keeps
-// its connections alive.
-func client(t *testing.T, ts *httptest.Server, i int) *http.Client {
-	t.Helper()
-	c := ts.Client()
-	transport := c.Transport.(*http.Transport).Clone()
-	if runtime.GOOS == "linux" {
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 16, 0, byte(1+i))}}
-		transport.DialContext = d.DialContext
-	}
-	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport}
-}
-
-// get returns the answer, and the address of the connection that the request was sent on.
-func get(t *testing.T, c *http.Client, url string) (answer, from string, reused bool) {
-	t.Helper()
-	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
-		from, reused = info.Conn.LocalAddr().String(), info.Reused
-	}})
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	require.NoError(t, err)
-	resp, err := c.Do(req)
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, resp.StatusCode, "%s", b)
-	return string(b), from, reused
-}
-
 // Clients that keep their connections to the proxy alive, and send requests side by side, are
-// always told their own address by the server behind it.
+// always told their own address by the server after it.
 func TestClientsNeverShareAnAddress(t *testing.T) {
 	used := http.DefaultTransport.(*http.Transport).Clone()
+	// As x/net/http2's ConfigureTransport leaves it: whatever it does, its connections are shared.
+	configured := &http.Transport{TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{
+		"h2": func(string, *tls.Conn) http.RoundTripper {
+			assert.Fail(t, "the base's own HTTP/2 was used")
+			return http.DefaultTransport
+		},
+	}}
+	both := new(http.Protocols)
+	both.SetHTTP1(true)
+	both.SetHTTP2(true)
 	for _, test := range []struct {
 		name              string
 		base              *http.Transport
 		clientTLS, srvTLS bool
+		proto             string
 	}{
-		{"default", nil, false, false},
-		{"TLS and HTTP/2 from the clients", nil, true, false},
-		{"TLS to the server", &http.Transport{ForceAttemptHTTP2: true}, false, true},
-		{"transport that has spoken HTTP/2", used, true, true},
-		{"one connection at a time", &http.Transport{MaxConnsPerHost: 1}, false, false},
+		{"default", nil, false, false, "HTTP/1.1"},
+		{"TLS and HTTP/2 from the clients", nil, true, false, "HTTP/1.1"},
+		{"TLS and HTTP/2 to the server", &http.Transport{ForceAttemptHTTP2: true}, false, true, "HTTP/2.0"},
+		{"HTTP/2 by Protocols", &http.Transport{Protocols: both}, true, true, "HTTP/2.0"},
+		{"TLS to the server", new(http.Transport), false, true, "HTTP/1.1"},
+		{"a base that has spoken HTTP/2", used, true, true, "HTTP/2.0"},
+		{"HTTP/2 of its own", configured, true, true, "HTTP/2.0"},
+		{"no HTTP/2", &http.Transport{
+			TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
+		}, true, true, "HTTP/1.1"},
+		{"one connection at a time", &http.Transport{MaxConnsPerHost: 1}, false, false, "HTTP/1.1"},
+		{"two sessions", &http.Transport{MaxIdleConns: 2}, false, false, "HTTP/1.1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			backend := newBackend(t, test.srvTLS)
-			base := test.base
 			if test.srvTLS {
-				base.TLSClientConfig = backend.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
-				base.TLSClientConfig.NextProtos = []string{"h2", "http/1.1"}
+				trusting := backend.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+				trusting.NextProtos = []string{"h2", "http/1.1"}
+				test.base.TLSClientConfig = trusting
 			}
-			proxy := newProxy(t, backend, newTransport(t, base, headerV2), test.clientTLS)
+			proxy := newProxy(t, backend, newTransport(t, test.base, headerV2), test.clientTLS)
 			var wg sync.WaitGroup
 			for i := range 4 {
 				c := client(t, proxy, i)
 				for range 3 {
 					wg.Go(func() {
-						var keptAlive int
-						for range 6 {
-							answer, from, reused := get(t, c, proxy.URL)
-							want := fmt.Sprintf("HTTP/1.1 v2 %s %s ", from, proxy.Listener.Addr())
-							assert.Equal(t, want, answer)
-							if reused {
-								keptAlive++
-							}
+						for range 8 {
+							answer, from, _ := get(t, c, proxy.URL)
+							assertMine(t, test.proto, answer, from, proxy)
 						}
-						assert.NotZero(t, keptAlive)
 					})
 				}
 			}
@@ -164,13 +83,19 @@ func TestClientsNeverShareAnAddress(t *testing.T) {
 // another's address.
 func TestOrdinaryTransportMixesClients(t *testing.T) {
 	backend := newBackend(t, false)
-	d := proxyproto.Dialer{Header: func(ctx context.Context, _, _ string) (*proxyproto.Header, error) {
-		return headerV2(ctx.Value(http.ServerContextKey).(*http.Request))
-	}}
-	ordinary := &http.Transport{DialContext: d.DialContext}
+	type requestKey struct{}
+	ordinary := &http.Transport{
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			h, err := headerV2(ctx.Value(requestKey{}).(*http.Request))
+			if err != nil {
+				return nil, err
+			}
+			return new(proxyproto.Dialer).DialHeader(ctx, network, address, h)
+		},
+	}
 	defer ordinary.CloseIdleConnections()
 	proxy := newProxy(t, backend, roundTripFunc(func(r *http.Request) (*http.Response, error) {
-		return ordinary.RoundTrip(r.WithContext(context.WithValue(r.Context(), http.ServerContextKey, r)))
+		return ordinary.RoundTrip(r.WithContext(context.WithValue(r.Context(), requestKey{}, r)))
 	}), false)
 	clients := []*http.Client{client(t, proxy, 0), client(t, proxy, 1)}
 	for i := 0; ; i++ {
@@ -182,96 +107,29 @@ func TestOrdinaryTransportMixesClients(t *testing.T) {
 	}
 }
 
-type roundTripFunc func(*http.Request) (*http.Response, error)
-
-func (f roundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// A chain of proxies: the first one's header is passed on with its TLVs.
-func TestTLVsArePassedOn(t *testing.T) {
-	backend := newBackend(t, false)
-	proxy := httptest.NewUnstartedServer(nil)
-	ln, err := proxyproto.NewListener(proxy.Listener, &proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
-	require.NoError(t, err)
-	proxy.Listener = ln
-	target, err := url.Parse(backend.URL)
-	require.NoError(t, err)
-	proxy.Config.Handler = &httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		Transport: newTransport(t, nil, headerV2),
-	}
-	proxy.Config.ConnContext = proxyproto.ConnContext
-	proxy.Start()
-	defer proxy.Close()
-
-	for name, test := range map[string]struct {
-		h    proxyproto.Header
-		want string // the client's address and TLVs; empty for the connection's own
-	}{
-		"client": {proxyproto.Header{
-			Version: proxyproto.V2, Command: proxyproto.Proxy, Protocol: proxyproto.TCP4,
-			Source:      netip.MustParseAddrPort("192.0.2.7:56324"),
-			Destination: netip.MustParseAddrPort("198.51.100.1:443"),
-			TLVs:        proxyproto.TLVs("\x05\x00\x02id\x04\x00\x00"),
-		}, "192.0.2.7:56324 198.51.100.1:443 0500026964"},
-		"LOCAL": {proxyproto.Header{Version: proxyproto.V2}, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			d := proxyproto.Dialer{Header: func(context.Context, string, string) (*proxyproto.Header, error) { return &test.h, nil }}
-			c := &http.Client{Transport: &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}}
-			answer, from, _ := get(t, c, "http://"+proxy.Listener.Addr().String())
-			if test.want == "" {
-				test.want = fmt.Sprintf("%s %s ", from, proxy.Listener.Addr())
-			}
-			assert.Equal(t, "HTTP/1.1 v2 "+test.want, answer)
-		})
-	}
-}
-
-// A connection that is upgraded goes on as the client's own.
-func TestUpgrade(t *testing.T) {
-	backend := newBackend(t, false)
-	backend.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, _, err := http.NewResponseController(w).Hijack()
-		if assert.NoError(t, err) {
-			defer c.Close()
-			assert.Equal(t, "echo", r.Header.Get("Upgrade"))
-			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
-			io.WriteString(c, c.RemoteAddr().String()+"\n")
-			io.Copy(c, c)
-		}
-	})
-	proxy := newProxy(t, backend, newTransport(t, nil, headerV2), false)
-	c, err := net.Dial("tcp", proxy.Listener.Addr().String())
-	require.NoError(t, err)
-	defer c.Close()
-	_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
-	require.NoError(t, err)
-	r := bufio.NewReader(c)
-	resp, err := http.ReadResponse(r, nil)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusSwitchingProtocols, resp.StatusCode)
-	line, err := r.ReadString('\n')
-	require.NoError(t, err)
-	assert.Equal(t, c.LocalAddr().String()+"\n", line)
-	_, err = io.WriteString(c, "and back\n")
-	require.NoError(t, err)
-	line, err = r.ReadString('\n')
-	require.NoError(t, err)
-	assert.Equal(t, "and back\n", line)
-}
-
 func TestHeaderFunctionDecides(t *testing.T) {
 	backend := newBackend(t, false)
-	local := newTransport(t, nil, func(*http.Request) (*proxyproto.Header, error) {
-		return &proxyproto.Header{Version: proxyproto.V2, Command: proxyproto.Local}, nil
-	})
-	answer, _, _ := get(t, &http.Client{Transport: local}, backend.URL)
-	assert.Contains(t, answer, "HTTP/1.1 v2 127.0.0.1:")
+	for version, says := range map[proxyproto.Version]string{
+		proxyproto.V1: "HTTP/1.1 v1 127.0.0.1:", proxyproto.V2: "HTTP/1.1 v2 127.0.0.1:",
+	} {
+		own := &proxyproto.Header{Version: version, Command: proxyproto.Local}
+		c := &http.Client{Transport: newTransport(t, nil, headerOf(own, nil))}
+		for range 3 {
+			answer, _, _ := get(t, c, backend.URL)
+			assert.Contains(t, answer, says)
+		}
+	}
+	assert.Equal(t, uint64(2), backend.Stats().Accepted, "a connection for each")
 
 	failure := errors.New("not this one")
-	for name, header := range map[string]func(*http.Request) (*proxyproto.Header, error){
-		"error":   func(*http.Request) (*proxyproto.Header, error) { return nil, failure },
-		"nothing": func(*http.Request) (*proxyproto.Header, error) { return nil, nil },
+	for name, test := range map[string]struct {
+		h    *proxyproto.Header
+		err  error
+		says string
+	}{
+		"error":        {nil, failure, failure.Error()},
+		"nothing":      {nil, nil, "no header"},
+		"no wire form": {&proxyproto.Header{Version: 3}, nil, "version"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			base := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
@@ -281,13 +139,8 @@ func TestHeaderFunctionDecides(t *testing.T) {
 			body := &closeNoted{Reader: strings.NewReader("body")}
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, backend.URL, body)
 			require.NoError(t, err)
-			_, err = newTransport(t, base, header).RoundTrip(req)
-			require.Error(t, err)
-			if name == "error" {
-				assert.ErrorIs(t, err, failure)
-			} else {
-				assert.ErrorContains(t, err, "no header")
-			}
+			_, err = newTransport(t, base, headerOf(test.h, test.err)).RoundTrip(req)
+			assert.ErrorContains(t, err, test.says)
 			assert.True(t, body.closed)
 		})
 	}
@@ -303,74 +156,98 @@ func (c *closeNoted) Close() error {
 	return nil
 }
 
-// A request of the program's own has no client, and isn't sent under the proxy's address unasked.
-func TestHeaderForRequestWithoutClient(t *testing.T) {
+// The header is the function's own again as soon as it has returned.
+func TestHeaderMayBeChangedAfterwards(t *testing.T) {
 	backend := newBackend(t, false)
-	_, err := (&http.Client{Transport: newTransport(t, nil, headerV2)}).Get(backend.URL)
-	assert.ErrorContains(t, err, "it isn't a server's request")
-
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
-	r = r.WithContext(context.WithValue(t.Context(), http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80})))
-	r.RemoteAddr = "192.0.2.7" // as some middleware writes it
-	_, err = HeaderFor(r, proxyproto.V1)
-	assert.ErrorContains(t, err, "RemoteAddr")
-	r.RemoteAddr = "[fe80::7%eth0]:1"
-	h, err := HeaderFor(r, proxyproto.V1)
-	require.NoError(t, err)
-	assert.Equal(t, "v1 PROXY TCP6 [fe80::7]:1 -> 127.0.0.1:80", h.String())
-
-	r = r.WithContext(context.WithValue(t.Context(), http.LocalAddrContextKey, net.Addr(&net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 443})))
-	r.RemoteAddr = "192.0.2.7:1" // HTTP/3
-	h, err = HeaderFor(r, proxyproto.V2)
-	require.NoError(t, err)
-	assert.Equal(t, "v2 PROXY UDP4 192.0.2.7:1 -> 127.0.0.1:443", h.String())
-}
-
-func TestClientsOfUnixSocket(t *testing.T) {
-	backend := newBackend(t, false)
-	proxy := newProxy(t, backend, newTransport(t, nil, headerV2), false)
-	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-	require.NoError(t, err)
-	go proxy.Config.Serve(ln)
-	defer ln.Close()
-	c := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", ln.Addr().String())
-	}}}
-	defer c.CloseIdleConnections()
-	answer, _, _ := get(t, c, "http://x/")
-	assert.Contains(t, answer, "HTTP/1.1 v2 127.0.0.1:") // the proxy's own: the header was LOCAL
-}
-
-func TestBaseIsRespected(t *testing.T) {
-	backend := newBackend(t, false)
-	dialed := 0
-	base := &http.Transport{
+	h := proxyproto.NewHeader(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 1},
+		&net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 2}, proxyproto.V2)
+	h.TLVs = proxyproto.TLVs("\x05\x00\x02id")
+	transport := newTransport(t, &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			dialed++
+			copy(h.TLVs[3:], "XX")
 			return new(net.Dialer).DialContext(ctx, network, address)
 		},
-		Proxy: func(*http.Request) (*url.URL, error) { return url.Parse("http://127.0.0.1:1") },
+	}, headerOf(h, nil))
+	answer, _, _ := get(t, &http.Client{Transport: transport}, backend.URL)
+	assert.Equal(t, "HTTP/1.1 v2 192.0.2.7:1 192.0.2.9:2 0500026964", answer)
+}
+
+// Connections are made as the base makes them, in whichever of the fields that is said, and the
+// base stays as it was.
+func TestBaseIsRespected(t *testing.T) {
+	var dialed atomic.Int32
+	dial := func(network, address string) (net.Conn, error) {
+		dialed.Add(1)
+		return net.Dial(network, address)
 	}
-	proxy := newProxy(t, backend, newTransport(t, base, headerV2), false)
-	for i := range 3 {
-		get(t, client(t, proxy, 0), proxy.URL)
-		assert.Equal(t, i+1, dialed)
+	dialContext := func(_ context.Context, network, address string) (net.Conn, error) {
+		return dial(network, address)
 	}
-	assert.False(t, base.DisableKeepAlives)
-	assert.Nil(t, base.Protocols)
+	for name, base := range map[string]*http.Transport{
+		"Dial": {Dial: dial}, "DialContext": {DialContext: dialContext},
+		"both": {DialContext: dialContext, Dial: func(string, string) (net.Conn, error) {
+			return nil, errors.New("DialContext goes before")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dialed.Store(0)
+			base.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse("http://127.0.0.1:1") }
+			backend := newBackend(t, false)
+			proxy := newProxy(t, backend, newTransport(t, base, headerV2), false)
+			for range 3 {
+				answer, from, _ := get(t, client(t, proxy, 0), proxy.URL)
+				assertMine(t, "HTTP/1.1", answer, from, proxy)
+			}
+			assert.EqualValues(t, 3, dialed.Load())
+			assert.Nil(t, base.Protocols)
+			assert.Zero(t, base.IdleConnTimeout)
+			assert.NotNil(t, base.Proxy)
+		})
+	}
+}
+
+// A base that makes TLS connections itself gets the header inside them.
+func TestBaseThatDialsTLS(t *testing.T) {
+	borrowed := httptest.NewUnstartedServer(nil) // for its certificate
+	borrowed.StartTLS()
+	defer borrowed.Close()
+	inner := tls.NewListener(listenTCP(t), &tls.Config{Certificates: borrowed.TLS.Certificates})
+	ln, err := proxyproto.NewListener(inner,
+		&proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
+	require.NoError(t, err)
+	srv := &http.Server{Handler: http.HandlerFunc(whoami), ConnContext: proxyproto.ConnContext}
+	go srv.Serve(ln)
+	defer srv.Close()
+	d := tls.Dialer{Config: borrowed.Client().Transport.(*http.Transport).TLSClientConfig}
+	for name, base := range map[string]*http.Transport{
+		"DialTLSContext": {DialTLSContext: d.DialContext},
+		"DialTLS":        {DialTLS: d.Dial},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := backend{&httptest.Server{URL: "https://" + ln.Addr().String()}, ln}
+			proxy := newProxy(t, b, newTransport(t, base, headerV2), false)
+			before := ln.Stats().Accepted
+			for i := range 4 {
+				c := client(t, proxy, i%2)
+				answer, from, _ := get(t, c, proxy.URL)
+				assertMine(t, "HTTP/1.1", answer, from, proxy)
+				again, _, reused := get(t, c, proxy.URL)
+				assert.Equal(t, answer, again)
+				assert.True(t, reused)
+			}
+			assert.Equal(t, before+4, ln.Stats().Accepted)
+		})
+	}
+}
+
+func listenTCP(t testing.TB) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	return ln
 }
 
 func TestNewTransportRefuses(t *testing.T) {
-	dial := func(string, string) (net.Conn, error) { return nil, nil }
-	dialContext := func(context.Context, string, string) (net.Conn, error) { return nil, nil }
-	for name, base := range map[string]*http.Transport{
-		"Dial":           {Dial: dial},
-		"DialTLS":        {DialTLS: dial},
-		"DialTLSContext": {DialTLSContext: dialContext},
-	} {
-		_, err := NewTransport(base, headerV2)
-		assert.ErrorContains(t, err, "the header would be left out", name)
-	}
 	_, err := NewTransport(nil, nil)
 	assert.ErrorContains(t, err, "function")
 

@@ -54,9 +54,13 @@ func TestTLSEndsAtBalancer(t *testing.T) {
 	go srv.Serve(ln)
 	t.Cleanup(func() { srv.Close() })
 
-	clear, overTLS := client, client
+	clear, overTLS, named := client, client, client
 	clear.TLVs = ssl(t, 0) // as HAProxy says it
 	overTLS.TLVs = ssl(t, proxyproto.ClientSSL)
+	var err error
+	named.TLVs, err = proxyproto.SSL{Client: proxyproto.ClientSSL | proxyproto.ClientCertSess,
+		TLVs: proxyproto.TLVs("\x22\x00\x05alice")}.AppendTo(nil)
+	require.NoError(t, err)
 
 	for _, row := range []struct {
 		header proxyproto.Header
@@ -66,6 +70,8 @@ func TestTLSEndsAtBalancer(t *testing.T) {
 		{client, false, "hello 192.0.2.7:56324, you came by HTTP/1.1, over TLS: false\n"},
 		{clear, false, "hello 192.0.2.7:56324, you came by HTTP/1.1, over TLS: false\n"},
 		{overTLS, false, "hello 192.0.2.7:56324, you came by HTTP/1.1, over TLS: true\n"},
+		{named, false, "hello 192.0.2.7:56324, you came by HTTP/1.1, over TLS: true\n" +
+			"your certificate says \"alice\"\n"},
 		{client, true, "hello 192.0.2.7:56324, you came by HTTP/2.0, over TLS: false\n"},
 		{overTLS, true, "hello 192.0.2.7:56324, you came by HTTP/2.0, over TLS: true\n"},
 	} {
@@ -85,9 +91,8 @@ func ssl(t *testing.T, flags proxyproto.ClientFlags) proxyproto.TLVs {
 
 func listen(t *testing.T) *proxyproto.Listener {
 	t.Helper()
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
+	ln, err := proxyproto.Listen("tcp", "127.0.0.1:0",
+		&proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
 	require.NoError(t, err)
 	return ln
 }
@@ -96,17 +101,8 @@ func listen(t *testing.T) *proxyproto.Listener {
 func transport(ln net.Listener, h proxyproto.Header) *http.Transport {
 	return &http.Transport{
 		Protocols: new(http.Protocols),
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			c, err := d.DialContext(ctx, "tcp", ln.Addr().String())
-			if err != nil {
-				return nil, err
-			}
-			if _, err := h.WriteTo(c); err != nil {
-				c.Close()
-				return nil, err
-			}
-			return c, nil
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(proxyproto.Dialer).DialHeader(ctx, network, ln.Addr().String(), &h)
 		},
 	}
 }

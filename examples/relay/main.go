@@ -1,8 +1,8 @@
 // Relay passes TCP connections on to a server as they are, whatever they speak, and tells it with
 // a PROXY header whose they are.
 //
-//	go run ./examples/httpserver -listen 127.0.0.1:8080 -trust 127.0.0.1
-//	go run ./examples/relay -listen 127.0.0.1:9000 -to 127.0.0.1:8080
+//	go run ./examples/httpserver
+//	go run ./examples/relay -to 127.0.0.1:8080
 //	curl http://127.0.0.1:9000/
 //
 // If the relay stands behind another proxy that sends headers say so with -trust: it then requires
@@ -14,11 +14,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"io"
 	"log"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -29,7 +29,8 @@ import (
 func main() {
 	listen := flag.String("listen", "127.0.0.1:9000", "address to listen on")
 	to := flag.String("to", "127.0.0.1:8080", "address of the server")
-	trust := flag.String("trust", "", "the proxies in front, which must send headers: addresses and CIDR ranges, with commas;\nif it is empty there are none, and clients connect directly")
+	trust := flag.String("trust", "", "the proxies in front, which must send headers:\n"+
+		"addresses and ranges; none if it is empty: then clients connect directly")
 	version := flag.Uint("version", 2, "of the headers that are sent: 1 or 2")
 	flag.Parse()
 	if *version != 1 && *version != 2 {
@@ -43,28 +44,35 @@ func main() {
 			log.Fatal("-trust: ", err)
 		}
 	}
-	inner, err := net.Listen("tcp", *listen)
-	if err != nil {
-		log.Fatal(err)
-	}
-	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{
+	ln, err := proxyproto.Listen("tcp", *listen, &proxyproto.Config{
 		Policy: policy,
-		OnDrop: func(peer netip.AddrPort, err error) { log.Printf("dropped %v: %v", peer, err) },
+		OnDrop: proxyproto.LogDrops(nil),
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	log.Printf("listening on %v", ln.Addr())
-	for {
-		client, err := ln.Accept()
-		if err != nil {
-			log.Fatal(err)
+	log.Fatal(serve(ln, func(client net.Conn) {
+		if err := relay(client, *to, proxyproto.Version(*version)); err != nil {
+			log.Printf("client %v: %v", client.RemoteAddr(), err)
 		}
-		go func() {
-			if err := relay(client, *to, proxyproto.Version(*version)); err != nil {
-				log.Printf("client %v: %v", client.RemoteAddr(), err)
-			}
-		}()
+	}))
+}
+
+// serve handles connections until ln is closed. Other errors of Accept, such as too many open
+// files, pass: the server must outlive them.
+func serve(ln net.Listener, handle func(c net.Conn)) error {
+	for {
+		c, err := ln.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case err != nil:
+			log.Printf("accept: %v; trying again", err)
+			time.Sleep(100 * time.Millisecond)
+		default:
+			go handle(c)
+		}
 	}
 }
 
@@ -79,7 +87,7 @@ func relay(client net.Conn, to string, version proxyproto.Version) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	server, err := dialer.DialContext(proxyproto.WithHeader(ctx, header), "tcp", to)
+	server, err := dialer.DialHeader(ctx, "tcp", to, header)
 	if err != nil {
 		return err
 	}

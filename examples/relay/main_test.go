@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -88,7 +89,8 @@ func TestTwoRelays(t *testing.T) {
 	for _, versions := range [][2]string{{"1", "2"}, {"2", "1"}, {"2", "2"}} {
 		t.Run(versions[0]+" then "+versions[1], func(t *testing.T) {
 			ln := echo(t)
-			second := program.Start(t, "-to", ln.Addr().String(), "-version", versions[1], "-trust", "127.0.0.1")
+			second := program.Start(t, "-to", ln.Addr().String(), "-version", versions[1],
+				"-trust", "127.0.0.1")
 			first := program.Start(t, "-to", second, "-version", versions[0])
 			for i := range 3 {
 				own, said := converse(t, i, first, "")
@@ -106,12 +108,14 @@ func TestHeadersOfProxyInFront(t *testing.T) {
 		assert.Equal(t, "v2 PROXY 192.0.2.7:56324 -> 198.51.100.1:443, TLVs \n", said)
 	})
 	t.Run("TLVs", func(t *testing.T) {
-		h := proxyproto.NewHeader(proxyproto.V2, &net.TCPAddr{IP: net.ParseIP("2001:db8::7"), Port: 56324}, &net.TCPAddr{IP: net.ParseIP("2001:db8::1"), Port: 443})
+		h := proxyproto.NewHeader(&net.TCPAddr{IP: net.ParseIP("2001:db8::7"), Port: 56324},
+			&net.TCPAddr{IP: net.ParseIP("2001:db8::1"), Port: 443}, proxyproto.V2)
 		h.TLVs = proxyproto.TLVs("\x05\x00\x02id\x04\x00\x01\x00\xea\x00\x02\x01v")
 		header, err := h.AppendTo(nil)
 		require.NoError(t, err)
 		_, said := converse(t, 0, relay, string(header))
-		assert.Equal(t, "v2 PROXY [2001:db8::7]:56324 -> [2001:db8::1]:443, TLVs 0500026964ea00020176\n", said)
+		assert.Equal(t, "v2 PROXY [2001:db8::7]:56324 -> [2001:db8::1]:443, TLVs 0500026964ea00020176\n",
+			said)
 	})
 	t.Run("LOCAL", func(t *testing.T) {
 		header, err := (&proxyproto.Header{Version: proxyproto.V2}).AppendTo(nil)
@@ -207,4 +211,26 @@ func TestFlags(t *testing.T) {
 		assert.Error(t, err)
 		assert.Contains(t, out, flags[0]+": ")
 	}
+}
+
+// Too many open files, say, end nothing: those who come afterwards are served.
+func TestServeOutlivesErrors(t *testing.T) {
+	ln := &failingListener{errs: []error{syscall.EMFILE, io.ErrUnexpectedEOF}}
+	err := serve(ln, func(net.Conn) {})
+	assert.ErrorIs(t, err, net.ErrClosed)
+	assert.Empty(t, ln.errs)
+}
+
+type failingListener struct {
+	net.Listener
+	errs []error
+}
+
+func (l *failingListener) Accept() (net.Conn, error) {
+	if len(l.errs) == 0 {
+		return nil, net.ErrClosed
+	}
+	err := l.errs[0]
+	l.errs = l.errs[1:]
+	return nil, err
 }

@@ -1,8 +1,8 @@
 // Reverseproxy passes HTTP requests on to a server, and tells it with a PROXY header whose they
 // are: for servers that know the client by the connection and not by X-Forwarded-For.
 //
-//	go run ./examples/httpserver -listen 127.0.0.1:8080 -trust 127.0.0.1
-//	go run ./examples/reverseproxy -listen 127.0.0.1:9000 -to http://127.0.0.1:8080
+//	go run ./examples/httpserver
+//	go run ./examples/reverseproxy -to http://127.0.0.1:8080
 //	curl http://127.0.0.1:9000/
 //
 // If it stands behind another proxy that sends headers say so with -trust: it then requires them,
@@ -12,10 +12,8 @@ package main
 import (
 	"flag"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -27,7 +25,8 @@ import (
 func main() {
 	listen := flag.String("listen", "127.0.0.1:9000", "address to listen on")
 	to := flag.String("to", "http://127.0.0.1:8080", "URL of the server")
-	trust := flag.String("trust", "", "the proxies in front, which must send headers: addresses and CIDR ranges, with commas;\nif it is empty there are none, and clients connect directly")
+	trust := flag.String("trust", "", "the proxies in front, which must send headers:\n"+
+		"addresses and ranges; none if it is empty: then clients connect directly")
 	version := flag.Uint("version", 2, "of the headers that are sent: 1 or 2")
 	flag.Parse()
 	if *version != 1 && *version != 2 {
@@ -44,45 +43,42 @@ func main() {
 			log.Fatal("-trust: ", err)
 		}
 	}
-	inner, err := net.Listen("tcp", *listen)
-	if err != nil {
-		log.Fatal(err)
-	}
-	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{
+	ln, err := proxyproto.Listen("tcp", *listen, &proxyproto.Config{
 		Policy: policy,
-		OnDrop: func(peer netip.AddrPort, err error) { log.Printf("dropped %v: %v", peer, err) },
+		OnDrop: proxyproto.LogDrops(nil),
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	proxy, err := newProxy(target, proxyproto.Version(*version))
+	server, err := newServer(target, proxyproto.Version(*version))
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := &http.Server{
-		Handler:           proxy,
-		ConnContext:       proxyproto.ConnContext, // so that TLVs are passed on
-		ReadHeaderTimeout: 10 * time.Second,
-	}
 	log.Printf("listening on %v", ln.Addr())
+	log.Printf("try: curl http://%v/", ln.Addr())
 	log.Fatal(server.Serve(ln))
 }
 
-func newProxy(target *url.URL, version proxyproto.Version) (http.Handler, error) {
-	// Each request goes over a connection of its own: on a shared one it would get another
-	// client's address.
+func newServer(target *url.URL, version proxyproto.Version) (*http.Server, error) {
+	// The server's connections are kept, each for the requests of one client's connection: others
+	// would get its address.
 	transport, err := proxyhttp.NewTransport(nil, func(r *http.Request) (*proxyproto.Header, error) {
 		return proxyhttp.HeaderFor(r, version)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(target)
-			r.Out.Host = r.In.Host
-			r.SetXForwarded()
+	return &http.Server{
+		Handler: &httputil.ReverseProxy{
+			Rewrite: func(r *httputil.ProxyRequest) {
+				r.SetURL(target)
+				r.Out.Host = r.In.Host
+				r.SetXForwarded()
+			},
+			Transport: transport,
 		},
-		Transport: transport,
+		ConnContext:       proxyproto.ConnContext, // so that TLVs are passed on
+		ConnState:         transport.ConnState,    // so that they end with the client's
+		ReadHeaderTimeout: 10 * time.Second,
 	}, nil
 }

@@ -7,12 +7,14 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -20,28 +22,41 @@ import (
 )
 
 func main() {
-	policy, err := proxyproto.ParseTrust("127.0.0.1", "::1") // your load balancer
+	listen := flag.String("listen", "127.0.0.1:8080", "address to listen on")
+	trust := flag.String("trust", "127.0.0.1,::1", "whose headers to believe: addresses and ranges")
+	patience := flag.Duration("patience", 30*time.Second, "how long requests may take to end")
+	flag.Parse()
+
+	policy, err := proxyproto.ParseTrust(strings.Split(*trust, ",")...)
 	if err != nil {
-		log.Fatal(err)
+		log.Fatal("-trust: ", err)
 	}
-	inner, err := net.Listen("tcp", "127.0.0.1:8080")
-	if err != nil {
-		log.Fatal(err)
-	}
-	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{Policy: policy})
+	ln, err := proxyproto.Listen("tcp", *listen, &proxyproto.Config{
+		Policy: policy,
+		OnDrop: proxyproto.LogDrops(nil),
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	srv := &http.Server{Handler: http.HandlerFunc(slow)}
-	if err := serve(ctx, srv, ln, 30*time.Second); err != nil {
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	srv := &http.Server{
+		Handler:           http.HandlerFunc(slow),
+		ReadHeaderTimeout: 10 * time.Second,
+	}
+	log.Printf("listening on %v", ln.Addr())
+	log.Printf("try: curl --haproxy-protocol http://%v/", ln.Addr())
+	if err := serve(ctx, srv, ln, *patience); err != nil {
 		log.Fatal(err)
 	}
 }
 
 func slow(w http.ResponseWriter, r *http.Request) {
-	time.Sleep(10 * time.Second)
+	select {
+	case <-time.After(10 * time.Second):
+	case <-r.Context().Done():
+		return
+	}
 	fmt.Fprintf(w, "hello %s\n", r.RemoteAddr)
 }
 
@@ -53,7 +68,11 @@ func serve(ctx context.Context, srv *http.Server, ln net.Listener, patience time
 	stop := context.AfterFunc(ctx, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		down <- srv.Shutdown(ctx)
+		err := srv.Shutdown(ctx)
+		if err != nil {
+			srv.Close() // patience is over
+		}
+		down <- err
 	})
 	defer stop()
 	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {

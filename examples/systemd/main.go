@@ -20,30 +20,41 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"log"
 	"net"
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/seed2e8fe8ee/proxyproto"
 )
 
 func main() {
-	policy, err := proxyproto.ParseTrust("127.0.0.1", "::1") // your load balancer
+	trust := flag.String("trust", "127.0.0.1,::1", "whose headers to believe: addresses and ranges")
+	flag.Parse()
+
+	policy, err := proxyproto.ParseTrust(strings.Split(*trust, ",")...)
 	if err != nil {
-		log.Fatal(err)
+		log.Fatal("-trust: ", err)
 	}
 	inner, err := activated()
 	if err != nil {
 		log.Fatal(err)
 	}
-	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{Policy: policy})
+	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{
+		Policy: policy,
+		OnDrop: proxyproto.LogDrops(nil),
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	log.Fatal(http.Serve(ln, http.HandlerFunc(hello)))
+	server := &http.Server{Handler: http.HandlerFunc(hello), ReadHeaderTimeout: 10 * time.Second}
+	log.Printf("listening on %v", ln.Addr())
+	log.Fatal(server.Serve(ln))
 }
 
 func hello(w http.ResponseWriter, r *http.Request) {

@@ -1,4 +1,4 @@
-// Package program runs, for tests, those examples that stand between clients and a server.
+// Package program runs examples for their tests.
 package program
 
 import (
@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -51,9 +50,11 @@ func Build(dir, pkg string) (string, error) {
 // Run runs the program to its end, which is an error if that is its exit code, and returns what
 // it wrote.
 func Run(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // it may serve, against what is expected
+	// It may serve, against what is expected.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	command := exec.CommandContext(ctx, binary, append(args, "-listen", "127.0.0.1:0")...)
+	args = append(args, "-listen", "127.0.0.1:0")
+	command := exec.CommandContext(ctx, binary, args...)
 	var out strings.Builder
 	command.Stdout, command.Stderr = &out, &out
 	wait, err := Begin(command)
@@ -67,25 +68,60 @@ func Run(args ...string) (string, error) {
 // It is killed when the test ends.
 func Start(t testing.TB, args ...string) string {
 	t.Helper()
-	return StartBinary(t, binary, args...)
+	addr, _ := StartLogged(t, args...)
+	return addr
+}
+
+// StartLogged is Start that also returns the lines that the program writes from then on.
+func StartLogged(t testing.TB, args ...string) (addr string, lines <-chan string) {
+	t.Helper()
+	return start(t, exec.Command(binary, append(args, "-listen", "127.0.0.1:0")...))
 }
 
 // StartBinary is Start for a program that Build has built.
 func StartBinary(t testing.TB, path string, args ...string) string {
 	t.Helper()
-	command := exec.Command(path, append(args, "-listen", "127.0.0.1:0")...)
+	addr, _ := start(t, exec.Command(path, append(args, "-listen", "127.0.0.1:0")...))
+	return addr
+}
+
+// Command is the program with these arguments, for StartCommand.
+func Command(args ...string) *exec.Cmd { return exec.Command(binary, args...) }
+
+// StartCommand is Start for a command that may listen where it likes.
+func StartCommand(t testing.TB, command *exec.Cmd) (addr string) {
+	t.Helper()
+	addr, _ = start(t, command)
+	return addr
+}
+
+// start starts a program that writes where it listens in its first line.
+func start(t testing.TB, command *exec.Cmd) (addr string, lines <-chan string) {
+	t.Helper()
 	stderr, err := command.StderrPipe()
 	require.NoError(t, err)
 	wait, err := Begin(command)
 	require.NoError(t, err)
 	output := bufio.NewReader(stderr)
 	line, err := output.ReadString('\n')
-	logged := make(chan struct{})
+	logged, all := make(chan bool), make(chan string, 1000)
 	go func() {
 		defer close(logged)
-		rest, _ := io.ReadAll(output)
+		defer close(all)
+		written := line
+		for {
+			next, err := output.ReadString('\n')
+			if err != nil {
+				break
+			}
+			written += next
+			select {
+			case all <- strings.TrimSpace(next):
+			default: // nobody reads them
+			}
+		}
 		if t.Failed() {
-			t.Logf("the program wrote:\n%s%s", line, rest)
+			t.Logf("the program wrote:\n%s", written)
 		}
 	}()
 	t.Cleanup(func() {
@@ -96,15 +132,14 @@ func StartBinary(t testing.TB, path string, args ...string) string {
 	require.NoError(t, err)
 	_, addr, found := strings.Cut(strings.TrimSpace(line), "listening on ")
 	require.True(t, found, line)
-	return addr
+	return addr, all
 }
 
 // Listen returns a Listener that requires headers, on a free port.
 func Listen(t testing.TB) *proxyproto.Listener {
 	t.Helper()
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
+	ln, err := proxyproto.Listen("tcp", "127.0.0.1:0",
+		&proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
 	require.NoError(t, err)
 	t.Cleanup(func() { ln.Close() })
 	return ln
@@ -139,5 +174,6 @@ func Describe(c net.Conn) string {
 		return "no header"
 	}
 	h := conn.Header()
-	return fmt.Sprintf("%v %v %v -> %v, TLVs %x", h.Version, h.Command, c.RemoteAddr(), c.LocalAddr(), []byte(h.TLVs))
+	return fmt.Sprintf("%v %v %v -> %v, TLVs %x", h.Version, h.Command, c.RemoteAddr(),
+		c.LocalAddr(), []byte(h.TLVs))
 }

@@ -9,8 +9,11 @@ package main
 
 import (
 	"context"
+	"flag"
 	"log"
 	"net"
+	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -23,25 +26,29 @@ import (
 )
 
 func main() {
-	policy, err := proxyproto.ParseTrust("127.0.0.1", "::1") // your load balancer
+	listen := flag.String("listen", "127.0.0.1:8080", "address to listen on")
+	trust := flag.String("trust", "127.0.0.1,::1", "whose headers to believe: addresses and ranges")
+	flag.Parse()
+
+	policy, err := proxyproto.ParseTrust(strings.Split(*trust, ",")...)
+	if err != nil {
+		log.Fatal("-trust: ", err)
+	}
+	ln, err := proxyproto.Listen("tcp", *listen, &proxyproto.Config{
+		Policy: policy,
+		OnDrop: proxyproto.LogDrops(nil),
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	inner, err := net.Listen("tcp", "127.0.0.1:8080")
-	if err != nil {
-		log.Fatal(err)
-	}
-	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{Policy: policy})
-	if err != nil {
-		log.Fatal(err)
-	}
+	log.Printf("listening on %v", ln.Addr())
 	log.Fatal(newServer(insecure.NewCredentials()).Serve(ln))
 }
 
 // newServer takes insecure credentials if TLS ends at the balancer, and credentials.NewTLS's if it
 // ends here.
 func newServer(creds credentials.TransportCredentials) *grpc.Server {
-	srv := grpc.NewServer(grpc.Creds(withHeader{creds}))
+	srv := grpc.NewServer(grpc.Creds(withHeader{creds}), grpc.ConnectionTimeout(10*time.Second))
 	grpc_health_v1.RegisterHealthServer(srv, service{})
 	return srv
 }
@@ -51,7 +58,9 @@ type service struct {
 	grpc_health_v1.UnimplementedHealthServer
 }
 
-func (service) Check(ctx context.Context, _ *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+func (service) Check(
+	ctx context.Context, _ *grpc_health_v1.HealthCheckRequest,
+) (*grpc_health_v1.HealthCheckResponse, error) {
 	if p, ok := peer.FromContext(ctx); ok {
 		answer := metadata.Pairs("client", p.Addr.String())
 		if h, ok := headerOf(p); ok {
@@ -61,7 +70,8 @@ func (service) Check(ctx context.Context, _ *grpc_health_v1.HealthCheckRequest) 
 			return nil, err
 		}
 	}
-	return &grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_SERVING}, nil
+	const serving = grpc_health_v1.HealthCheckResponse_SERVING
+	return &grpc_health_v1.HealthCheckResponse{Status: serving}, nil
 }
 
 // withHeader are credentials that add a connection's header to its AuthInfo.

@@ -9,9 +9,12 @@ package main
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
+	"flag"
 	"fmt"
 	"log"
 	"net"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -20,31 +23,32 @@ import (
 )
 
 func main() {
-	policy, err := proxyproto.ParseTrust("127.0.0.1", "::1") // your load balancer
+	listen := flag.String("listen", "127.0.0.1:2222", "address to listen on")
+	trust := flag.String("trust", "127.0.0.1,::1", "whose headers to believe: addresses and ranges")
+	flag.Parse()
+
+	policy, err := proxyproto.ParseTrust(strings.Split(*trust, ",")...)
+	if err != nil {
+		log.Fatal("-trust: ", err)
+	}
+	ln, err := proxyproto.Listen("tcp", *listen, &proxyproto.Config{
+		Policy: policy,
+		Lazy:   true,
+		OnDrop: proxyproto.LogDrops(nil),
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	inner, err := net.Listen("tcp", "127.0.0.1:2222")
-	if err != nil {
-		log.Fatal(err)
-	}
-	ln, err := newListener(inner, policy)
-	if err != nil {
-		log.Fatal(err)
-	}
+	log.Printf("listening on %v", ln.Addr())
 	cfg, err := newConfig()
 	if err != nil {
 		log.Fatal(err)
 	}
-	log.Fatal(serve(ln, cfg))
-}
-
-func newListener(inner net.Listener, policy proxyproto.Policy) (*proxyproto.Listener, error) {
-	return proxyproto.NewListener(inner, &proxyproto.Config{
-		Policy:        policy,
-		Lazy:          true,
-		HeaderTimeout: 30 * time.Second, // the client's time to speak
-	})
+	log.Fatal(serve(ln, func(c net.Conn) {
+		if err := session(c, cfg); err != nil {
+			log.Printf("%v: %v", c.RemoteAddr(), err)
+		}
+	}))
 }
 
 func newConfig() (*ssh.ServerConfig, error) {
@@ -69,21 +73,42 @@ func newConfig() (*ssh.ServerConfig, error) {
 	return cfg, nil
 }
 
-func serve(ln net.Listener, cfg *ssh.ServerConfig) error {
+// serve handles connections until ln is closed. Other errors of Accept, such as too many open
+// files, pass: the server must outlive them.
+func serve(ln net.Listener, handle func(c net.Conn)) error {
 	for {
 		c, err := ln.Accept()
-		if err != nil {
+		switch {
+		case errors.Is(err, net.ErrClosed):
 			return err
+		case err != nil:
+			log.Printf("accept: %v; trying again", err)
+			time.Sleep(100 * time.Millisecond)
+		default:
+			go handle(c)
 		}
-		go session(c, cfg)
 	}
 }
 
-func session(c net.Conn, cfg *ssh.ServerConfig) {
+// patience is how long a client may take until it is logged in, from the moment it connects, and
+// visit how long it may stay then: this server has little to say.
+const (
+	patience = 30 * time.Second
+	visit    = 5 * time.Minute
+)
+
+func session(c net.Conn, cfg *ssh.ServerConfig) error {
 	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
 	conn, channels, requests, err := ssh.NewServerConn(c, cfg)
 	if err != nil {
-		return
+		return err
+	}
+	defer conn.Close()
+	if err := c.SetDeadline(time.Now().Add(visit)); err != nil {
+		return err
 	}
 	go ssh.DiscardRequests(requests)
 	for asked := range channels {
@@ -93,7 +118,7 @@ func session(c net.Conn, cfg *ssh.ServerConfig) {
 		}
 		channel, requests, err := asked.Accept()
 		if err != nil {
-			return
+			return err
 		}
 		go func() {
 			defer channel.Close()
@@ -107,4 +132,5 @@ func session(c net.Conn, cfg *ssh.ServerConfig) {
 			}
 		}()
 	}
+	return nil
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"io"
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -16,11 +18,12 @@ import (
 )
 
 func TestServerSpeaksFirst(t *testing.T) {
-	ln, err := newListener(balancer.Listen(t), proxyproto.Always(proxyproto.Require))
+	ln, err := proxyproto.NewListener(balancer.Listen(t),
+		&proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require), Lazy: true})
 	require.NoError(t, err)
 	cfg, err := newConfig()
 	require.NoError(t, err)
-	go serve(ln, cfg)
+	go serve(ln, func(c net.Conn) { session(c, cfg) })
 
 	inner, err := net.Dial("tcp", ln.Addr().String())
 	require.NoError(t, err)
@@ -68,4 +71,26 @@ func (c *lateHeader) Write(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Write(append(b, p...))
 	return max(0, n-len(b)), err
+}
+
+// Who says nothing after the header, or nothing at all, doesn't stay.
+func TestSilentClientEnds(t *testing.T) {
+	cfg, err := newConfig()
+	require.NoError(t, err)
+	synctest.Test(t, func(t *testing.T) {
+		for _, send := range []string{"", "PROXY TCP4 192.0.2.7 198.51.100.1 56324 22\r\n"} {
+			client, server := net.Pipe()
+			go func() {
+				io.WriteString(client, send)
+				io.Copy(io.Discard, client)
+			}()
+			conn, err := proxyproto.NewConn(server,
+				&proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
+			require.NoError(t, err)
+			start := time.Now()
+			assert.Error(t, session(conn, cfg))
+			assert.Equal(t, patience, time.Since(start))
+			client.Close()
+		}
+	})
 }

@@ -7,9 +7,11 @@
 package main
 
 import (
+	"flag"
 	"log"
-	"net"
 	"net/http"
+	"strings"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -17,25 +19,30 @@ import (
 )
 
 func main() {
-	policy, err := proxyproto.ParseTrust("127.0.0.1", "::1") // your load balancer
+	listen := flag.String("listen", "127.0.0.1:8080", "address to listen on")
+	trust := flag.String("trust", "127.0.0.1,::1", "whose headers to believe: addresses and ranges")
+	flag.Parse()
+
+	policy, err := proxyproto.ParseTrust(strings.Split(*trust, ",")...)
+	if err != nil {
+		log.Fatal("-trust: ", err)
+	}
+	ln, err := proxyproto.Listen("tcp", *listen, &proxyproto.Config{
+		Policy: policy,
+		OnDrop: proxyproto.LogDrops(nil),
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	inner, err := net.Listen("tcp", "127.0.0.1:8080")
-	if err != nil {
-		log.Fatal(err)
-	}
-	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{Policy: policy})
-	if err != nil {
-		log.Fatal(err)
-	}
+	log.Printf("listening on %v", ln.Addr())
 	log.Fatal(newServer().Serve(ln))
 }
 
 func newServer() *http.Server {
 	return &http.Server{
-		Handler:     http.HandlerFunc(echo),
-		ConnContext: proxyproto.ConnContext, // for FromContext
+		Handler:           http.HandlerFunc(echo),
+		ConnContext:       proxyproto.ConnContext, // for HeaderFromContext
+		ReadHeaderTimeout: 10 * time.Second,
 	}
 }
 
@@ -46,7 +53,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	}
 	defer ws.CloseNow()
 	greeting := "hello " + r.RemoteAddr
-	if h, ok := proxyproto.FromContext(r.Context()); ok {
+	if h, ok := proxyproto.HeaderFromContext(r.Context()); ok {
 		greeting += ", by " + h.String()
 	}
 	if err := ws.Write(r.Context(), websocket.MessageText, []byte(greeting)); err != nil {

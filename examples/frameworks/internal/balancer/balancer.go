@@ -33,8 +33,8 @@ func Header() *proxyproto.Header {
 
 // Dial connects to ln and sends the header.
 func Dial(ctx context.Context, ln net.Listener) (net.Conn, error) {
-	var d proxyproto.Dialer
-	return d.DialContext(proxyproto.WithHeader(ctx, Header()), ln.Addr().Network(), ln.Addr().String())
+	addr := ln.Addr()
+	return new(proxyproto.Dialer).DialHeader(ctx, addr.Network(), addr.String(), Header())
 }
 
 // Listen returns a listener on a free port, which is closed with the test.
@@ -49,7 +49,8 @@ func Listen(t *testing.T) net.Listener {
 // Wrap returns a Listener around ln that requires a header from everybody.
 func Wrap(t *testing.T, ln net.Listener) *proxyproto.Listener {
 	t.Helper()
-	wrapped, err := proxyproto.NewListener(ln, &proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
+	wrapped, err := proxyproto.NewListener(ln,
+		&proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
 	require.NoError(t, err)
 	t.Cleanup(func() { wrapped.Close() })
 	return wrapped

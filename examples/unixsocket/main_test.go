@@ -1,0 +1,54 @@
+//go:build unix
+
+package main
+
+import (
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed2e8fe8ee/proxyproto/internal/program"
+)
+
+func TestMain(m *testing.M) { program.Main(m) }
+
+func TestUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	stale, err := net.Listen("unix", path)
+	require.NoError(t, err)
+	stale.(*net.UnixListener).SetUnlinkOnClose(false)
+	require.NoError(t, stale.Close())
+	require.Equal(t, path, program.StartCommand(t, program.Command("-listen", path)))
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+
+	ask := func(send string) string {
+		c, err := net.Dial("unix", path)
+		require.NoError(t, err)
+		defer c.Close()
+		require.NoError(t, c.SetDeadline(time.Now().Add(time.Minute)))
+		_, err = io.WriteString(c, send+"GET / HTTP/1.0\r\n\r\n")
+		require.NoError(t, err)
+		answer, _ := io.ReadAll(c)
+		return string(answer)
+	}
+	assert.Contains(t, ask("PROXY TCP4 192.0.2.7 198.51.100.1 56324 80\r\n"), "hello 192.0.2.7:56324\n"+
+		"the header says v1 PROXY TCP4 192.0.2.7:56324 -> 198.51.100.1:80\n")
+	assert.Empty(t, ask(""), "without a header")
+}
+
+// A file that isn't a socket stays.
+func TestOtherFileStays(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	require.NoError(t, os.WriteFile(path, []byte("precious"), 0o600))
+	_, err := listenUnix(path, 0o600)
+	assert.Error(t, err)
+	assert.FileExists(t, path)
+}
