@@ -264,21 +264,6 @@ func ExampleConnContext() {
 	// the proxy names no client
 }
 
-// A proxy of one's own passes on who its client is, and says in its own word what it knows itself.
-func ExampleHeaderFor() {
-	inbound, _ := net.Pipe() // in a program, what Accept returned
-	h, err := proxyproto.HeaderFor(inbound, proxyproto.V2)
-	fmt.Println(h, err)
-
-	h = proxyproto.NewHeader(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 56324},
-		&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443}, proxyproto.V2)
-	h.TLVs, err = h.TLVs.Set(proxyproto.TypeALPN, []byte("h2"))
-	fmt.Println(h, err)
-	// Output:
-	// v2 LOCAL UNSPEC <nil>
-	// v2 PROXY TCP4 192.0.2.7:56324 -> 192.0.2.1:443, 5 bytes of TLVs <nil>
-}
-
 func ExampleTLVs_All() {
 	h, _, err := proxyproto.Parse([]byte("\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x1f" +
 		"\xc0\x00\x02\x07\xc0\x00\x02\x01\xdc\x04\x01\xbb" +
