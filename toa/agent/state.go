@@ -50,7 +50,7 @@ func read(dir string) (State, error) {
 	var ids []uint64
 	for _, name := range []string{pinSockOps, pinGetsockopt} {
 		path := filepath.Join(dir, name)
-		l, err := link.LoadPinnedLink(path, &ebpf.LoadPinOptions{ReadOnly: true})
+		l, err := link.LoadPinnedLink(path, nil)
 		if errors.Is(err, os.ErrNotExist) {
 			return State{}, fmt.Errorf("%w: there is no %s", ErrNotAttached, path)
 		} else if err != nil {
