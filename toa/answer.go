@@ -8,11 +8,8 @@ import (
 	"github.com/seed2e8fe8ee/proxyproto/toa/internal/sockopt"
 )
 
-// An answer is what the agent's program says of a socket.
-type answer [sockopt.Size]byte
-
-// check is an error unless the answer is one that this package understands.
-func (a *answer) check() error {
+// check is an error unless an answer is one that this package understands.
+func check(a *sockopt.Answer) error {
 	switch v := a[sockopt.Layout]; v {
 	case sockopt.Version:
 		return nil
@@ -23,8 +20,8 @@ func (a *answer) check() error {
 	}
 }
 
-// option returns what the option said, or ErrNoOption.
-func (a *answer) option() (Option, error) {
+// optionOf returns what an answer says of the option, or an error that matches ErrNoOption.
+func optionOf(a *sockopt.Answer) (Option, error) {
 	var addr netip.Addr
 	switch a[sockopt.Family] {
 	case 4:
@@ -32,7 +29,7 @@ func (a *answer) option() (Option, error) {
 	case 6:
 		addr = netip.AddrFrom16([16]byte(a[sockopt.Addr:])).Unmap()
 	default:
-		if a.mptcp() && a[sockopt.MPTCP] == 0 {
+		if a.IsMPTCP() && a[sockopt.MPTCP] == 0 {
 			return Option{}, errMPTCP
 		}
 		return Option{}, ErrNoOption
@@ -46,12 +43,3 @@ func (a *answer) option() (Option, error) {
 
 var errMPTCP = fmt.Errorf("%w: it is an MPTCP connection, which the agent doesn't cover "+
 	"(toa-agent status says why)", ErrNoOption)
-
-func (a *answer) mptcp() bool {
-	return binary.NativeEndian.Uint16(a[sockopt.Protocol:]) == sockopt.ProtocolMPTCP
-}
-
-// early reports whether the program that reads may not have run yet. accept locks the socket that
-// it returns, and a TCP socket stays locked from its birth until the program has run; but for MPTCP
-// it returns another socket than the one that the packet belongs to.
-func (a *answer) early() bool { return a[sockopt.Family] == 0 && a.mptcp() && a[sockopt.MPTCP] == 1 }

@@ -144,7 +144,7 @@ func (ln *Listener) ask(c *net.TCPConn) (Option, error) {
 	if err != nil {
 		return Option{}, err
 	}
-	option, err := answer.option()
+	option, err := optionOf(&answer)
 	if err == nil && !option.Certain && !ln.cfg.Uncertain {
 		err = ErrUncertain
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 	"syscall"
+
+	"github.com/seed2e8fe8ee/proxyproto/toa/internal/sockopt"
 )
 
 // A question is one look at what the agent says of a socket. Its put is for RawConn.Control.
@@ -13,17 +15,14 @@ import (
 // which is why Control is left to it.
 type question struct {
 	put    func(fd uintptr)
-	answer answer
+	answer sockopt.Answer
 	err    error
 }
 
 var questions = sync.Pool{New: func() any {
 	q := new(question)
 	q.put = func(fd uintptr) {
-		if q.err = getsockopt(int(fd), &q.answer); q.err == nil && q.answer.early() {
-			settle(int(fd))
-			q.err = getsockopt(int(fd), &q.answer)
-		}
+		q.err = sockopt.Ask(int(fd), &q.answer)
 	}
 	return q
 }}
@@ -31,16 +30,16 @@ var questions = sync.Pool{New: func() any {
 func newQuestion() *question { return questions.Get().(*question) }
 
 // result ends the question, given what Control returned.
-func (q *question) result(control error) (answer, error) {
+func (q *question) result(control error) (sockopt.Answer, error) {
 	a, err := q.answer, q.err
 	questions.Put(q)
 	switch {
 	case control != nil:
-		return answer{}, fmt.Errorf("toa: %w", control)
+		return sockopt.Answer{}, fmt.Errorf("toa: %w", control)
 	case err != nil:
-		return answer{}, err
+		return sockopt.Answer{}, err
 	}
-	return a, a.check()
+	return a, check(&a)
 }
 
 // probe asks whether an agent answers for a listening socket. Those that it accepts are in its

@@ -41,6 +41,7 @@ import (
 	"net/netip"
 
 	"github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/toa/internal/sockopt"
 )
 
 // Config says whose options a server believes. Only Policy is required. It must not be modified
@@ -86,8 +87,7 @@ var (
 	ErrIgnored = errors.New("toa: the option is ignored by the policy")
 
 	// ErrNoAgent reports that nobody answers for the option.
-	ErrNoAgent = errors.New("toa: no agent answers for this socket: run toa-agent attach, " +
-		"for the cgroup in which the listening socket was made or one above it")
+	ErrNoAgent = sockopt.ErrNoAgent
 )
 
 // Option is what a connection's option said.

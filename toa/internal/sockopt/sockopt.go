@@ -3,6 +3,11 @@
 // program adds, lies in the accepted socket's local storage.
 package sockopt
 
+import (
+	"encoding/binary"
+	"errors"
+)
+
 // getsockopt(fd, Level, Name) is answered if the agent is attached. The kernel's own answer is
 // ENOPROTOOPT, or EOPNOTSUPP of an MPTCP socket.
 const (
@@ -33,3 +38,29 @@ const (
 	ProtocolTCP   = 6
 	ProtocolMPTCP = 262
 )
+
+// ErrNoAgent reports that nobody answers.
+var ErrNoAgent = errors.New("toa: no agent answers for this socket: run toa-agent attach, " +
+	"for the cgroup in which the listening socket was made or one above it")
+
+// An Answer is what the agent's program says of a socket.
+type Answer [Size]byte
+
+// Ask asks it about a socket that has just been accepted, or that listens.
+func Ask(fd int, a *Answer) error {
+	err := getsockopt(fd, a)
+	if err == nil && a.early() {
+		settle(fd)
+		err = getsockopt(fd, a)
+	}
+	return err
+}
+
+// early reports whether the program that reads may not have run yet. accept locks the socket that
+// it returns, and a TCP socket stays locked from its birth until the program has run; but for MPTCP
+// it returns another socket than the one that the packet belongs to.
+func (a *Answer) early() bool { return a[Family] == 0 && a.IsMPTCP() && a[MPTCP] == 1 }
+
+// IsMPTCP reports whether it is an MPTCP socket. One that accept returns for a TCP client isn't,
+// whatever the one that listens is.
+func (a *Answer) IsMPTCP() bool { return binary.NativeEndian.Uint16(a[Protocol:]) == ProtocolMPTCP }

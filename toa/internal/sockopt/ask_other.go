@@ -1,6 +1,6 @@
 //go:build !linux
 
-package toa
+package sockopt
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"runtime"
 )
 
-func getsockopt(int, *answer) error {
+func getsockopt(int, *Answer) error {
 	return fmt.Errorf("toa: on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }
 

@@ -1,18 +1,16 @@
-package toa
+package sockopt
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"syscall"
-
-	"github.com/seed2e8fe8ee/proxyproto/toa/internal/sockopt"
 )
 
 // getsockopt reads the agent's answer, as one of the values that package syscall can read: it has
 // 32 bytes.
-func getsockopt(fd int, a *answer) error {
-	value, err := syscall.GetsockoptICMPv6Filter(fd, sockopt.Level, sockopt.Name)
+func getsockopt(fd int, a *Answer) error {
+	value, err := syscall.GetsockoptICMPv6Filter(fd, Level, Name)
 	switch {
 	case err == nil:
 		for i, word := range value.Data {
