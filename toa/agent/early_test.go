@@ -25,7 +25,7 @@ func TestNoAnswerIsEarly(t *testing.T) {
 			if tc.server {
 				requireMPTCP(t)
 			}
-			attach(t, "lvs")
+			attach(t, all)
 			s := newSender(t, cgroup)
 			inner := listen(t, "tcp4", "127.0.0.1:0", tc.server)
 			const clients = 12_000

@@ -12,30 +12,44 @@ import (
 // bytes. Length 8 is a port and an IPv4 address, length 20 a port and an IPv6 address.
 type Format struct {
 	Kind, Length uint8
+
+	// First says that the balancer is known to write it before all other options. Otherwise it
+	// is certain only as the last one, where no option of the client's can hide another.
+	First bool
 }
 
-// String returns the kind and the length in the form that ParseFormats takes: "254/8".
-func (f Format) String() string { return fmt.Sprintf("%d/%d", f.Kind, f.Length) }
+// String returns the form that ParseFormats takes: "254/8", or "254/8/first".
+func (f Format) String() string {
+	s := fmt.Sprintf("%d/%d", f.Kind, f.Length)
+	if f.First {
+		s += first
+	}
+	return s
+}
+
+const first = "/first"
 
 // maxFormats is how many Formats can be read at once.
 const maxFormats = 16
 
 const lengthIPv4, lengthIPv6 = 8, 20
 
-// balancers are the Formats that are known by the name of who writes them.
+// balancers are the Formats that are known by the name of who writes them. That it is the first is
+// known from the source of LVS, Alibaba's, and of DPVS.
 var balancers = map[string][]Format{
-	"lvs":     {{254, lengthIPv4}},
-	"alibaba": {{254, lengthIPv4}},
-	"dpvs":    {{254, lengthIPv4}, {254, lengthIPv6}},
-	"huawei":  {{254, lengthIPv4}, {253, lengthIPv6}},
-	"tencent": {{200, lengthIPv4}},
+	"lvs":     {{254, lengthIPv4, true}},
+	"alibaba": {{254, lengthIPv4, true}},
+	"dpvs":    {{254, lengthIPv4, true}, {254, lengthIPv6, true}},
+	"huawei":  {{254, lengthIPv4, false}, {253, lengthIPv6, false}},
+	"tencent": {{200, lengthIPv4, false}},
 }
 
 // Balancers returns the names that ParseFormats knows, in alphabetical order.
 func Balancers() []string { return slices.Sorted(maps.Keys(balancers)) }
 
 // ParseFormats reads a list as a configuration file has it, separated by commas: names of
-// [Balancers] and Formats in numbers, "lvs,253/20". What is there twice counts once.
+// [Balancers] and Formats in numbers, "lvs,253/20". What is there twice counts once, and is First
+// only if it is that each time.
 func ParseFormats(list string) ([]Format, error) {
 	var formats []Format
 	for item := range strings.SplitSeq(list, ",") {
@@ -49,7 +63,10 @@ func ParseFormats(list string) ([]Format, error) {
 			read = []Format{f}
 		}
 		for _, f := range read {
-			if !slices.Contains(formats, f) {
+			same := func(g Format) bool { return g.Kind == f.Kind && g.Length == f.Length }
+			if i := slices.IndexFunc(formats, same); i >= 0 {
+				formats[i].First = formats[i].First && f.First
+			} else {
 				formats = append(formats, f)
 			}
 		}
@@ -58,14 +75,15 @@ func ParseFormats(list string) ([]Format, error) {
 }
 
 func parseFormat(item string) (Format, error) {
-	kind, length, found := strings.Cut(item, "/")
+	numbers, isFirst := strings.CutSuffix(item, first)
+	kind, length, found := strings.Cut(numbers, "/")
 	k, errKind := strconv.ParseUint(kind, 10, 8)
 	l, errLength := strconv.ParseUint(length, 10, 8)
 	if !found || errKind != nil || errLength != nil {
 		return Format{}, fmt.Errorf("%q is neither a balancer (%s) nor an option's kind/length, "+
-			"such as 254/8", item, strings.Join(Balancers(), ", "))
+			"such as 254/8 or 254/8/first", item, strings.Join(Balancers(), ", "))
 	}
-	return Format{uint8(k), uint8(l)}, nil
+	return Format{uint8(k), uint8(l), isFirst}, nil
 }
 
 // checkFormats says which Format can't be read.

@@ -208,7 +208,7 @@ func TestListenerOlderAndYoungerThanAgent(t *testing.T) {
 	early, err := s.dial("tcp4", older.Addr().String(), o, sendAll, false)
 	require.NoError(t, err)
 	defer early.Close()
-	attach(t, "lvs")
+	attach(t, all)
 	ln := wrap(t, older)
 	wantClient(t, none, accept(t, ln), "connected before the agent")
 	wantClient(t, claim4(3), s.one(t, ln, o, sendOnce, false), "older")
@@ -218,7 +218,7 @@ func TestListenerOlderAndYoungerThanAgent(t *testing.T) {
 
 // A socket belongs to the cgroup that its process was in when it made it.
 func TestChildCgroup(t *testing.T) {
-	attach(t, "lvs")
+	attach(t, all)
 	s := newSender(t, cgroup)
 	child := filepath.Join(cgroup, "child")
 	require.NoError(t, os.Mkdir(child, 0o755))

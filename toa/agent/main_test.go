@@ -113,8 +113,11 @@ func pins(t testing.TB) string {
 	return dir
 }
 
-// all are the formats that most tests read.
-const all = "dpvs,huawei,tencent"
+// Formats that most tests read: wherever the balancer writes them, or first.
+const (
+	all      = "dpvs,huawei,tencent"
+	allAhead = "dpvs,253/20/first,200/8/first"
+)
 
 // attach runs an agent for the test's cgroup until the test ends.
 func attach(t testing.TB, read string) State {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf/asm"
 
@@ -49,11 +50,13 @@ const several = 1 << 8
 // completed the handshake is at hand, and leaves the first address among that packet's options in
 // the socket's local storage.
 //
-// It also tells whether a client can have written that option. A balancer writes its own unless
-// there is no room, and need not take out a client's; some write it in front of all others, some
-// behind. So it is certain if it is the only one, if the balancer's had had room beside it (room
-// is the longest that it writes), and if nothing hides another: all options are well-formed to the
-// header's end. SYN, FIN, RST and URG make balancers differ, so that packets with these are never certain.
+// It also tells whether a client can have written that option. A balancer writes its own unless there
+// is no room, and need not take out a client's. So the option must be where the balancer writes, and
+// leave room for the longest that it writes. Some write it before all other options: there only the
+// first is certain. Some write it behind them, where a client's options can hide it, by an end of
+// options or a length that includes it: then only the last is certain, and if it is the only one. That
+// is also so before balancers of the first kind, and so holds for balancers of which nothing is known.
+// SYN, FIN, RST and URG make balancers differ, so that packets with these are never certain.
 //
 // The walk is unrolled, a step for each offset at which an option may begin. A loop takes the
 // verifier to its limit of a million instructions, and needs CAP_PERFMON because it adds a variable
@@ -88,7 +91,7 @@ func sockOps(storage int, formats []Format, mptcp bool) asm.Instructions {
 			asm.Ja.Label("take"),
 		)
 	}
-	ins = append(ins, take()...)
+	ins = append(ins, take(allFirst(formats))...)
 	ins = append(ins, keep(storage, mptcp)...)
 	return append(ins, asm.Mov.Imm(asm.R0, 1).WithSymbol("out"), asm.Return())
 }
@@ -156,16 +159,32 @@ func step(at int32, formats []Format) asm.Instructions {
 	)
 }
 
-// certain leaves in R9 whether the balancer must have written the option, and in R2 the offset alone.
+// allFirst reports whether all balancers are known to write before all other options. One that isn't
+// is enough: its clients can write what the others do.
+func allFirst(formats []Format) bool {
+	return !slices.ContainsFunc(formats, func(f Format) bool { return !f.First })
+}
+
+// certain leaves in R9 whether the option is certain, in as far as that can be told without its
+// length, and in R2 the offset alone.
 func certain(formats []Format) asm.Instructions {
 	room := int32(0)
 	for _, f := range formats {
 		room = max(room, int32(f.Length))
 	}
-	return asm.Instructions{
+	place := asm.Instructions{
 		asm.JNE.Reg(asm.R9, asm.R0, "uncertain"),
-		asm.JGT.Imm(asm.R0, tcpMaxHeader-room, "uncertain"),
 		asm.JSet.Imm(asm.R2, several, "uncertain"),
+	}
+	if allFirst(formats) {
+		place = asm.Instructions{
+			asm.Mov.Reg(asm.R1, asm.R2),
+			asm.And.Imm(asm.R1, several-1),
+			asm.JNE.Imm(asm.R1, tcpHeader, "uncertain"),
+		}
+	}
+	return append(place,
+		asm.JGT.Imm(asm.R0, tcpMaxHeader-room, "uncertain"),
 		asm.LoadMem(asm.R1, asm.R7, tcpFlags, asm.Byte),
 		asm.And.Imm(asm.R1, 0x3f&^flagPSH),
 		asm.JNE.Imm(asm.R1, flagACK, "uncertain"),
@@ -175,25 +194,35 @@ func certain(formats []Format) asm.Instructions {
 		asm.Ja.Label("first"),
 		asm.Mov.Imm(asm.R9, 0).WithSymbol("uncertain"),
 		asm.And.Imm(asm.R2, several-1).WithSymbol("first"),
-	}
+	)
 }
 
 // value is where the value is built, on the stack.
 const value = int16(-sockopt.Size)
 
-// take copies the option at R1 into the value, and R9.
-func take() asm.Instructions {
-	ins := asm.Instructions{asm.Mov.Imm(asm.R0, 0).WithSymbol("take")}
+// take copies the option at R1 into the value, and R9. Unless certain has looked at its place already
+// the option must be the last.
+func take(placed bool) asm.Instructions {
+	ins := asm.Instructions{asm.Mov.Imm(asm.R5, 0).WithSymbol("take")}
 	for i := int16(0); i < sockopt.Size; i += 8 {
-		ins = append(ins, asm.StoreMem(asm.RFP, value+i, asm.R0, asm.DWord))
+		ins = append(ins, asm.StoreMem(asm.RFP, value+i, asm.R5, asm.DWord))
 	}
 	ins = append(ins,
-		asm.Mov.Reg(asm.R2, asm.R1),
-		asm.Add.Imm(asm.R2, lengthIPv4),
-		asm.JGT.Reg(asm.R2, asm.R8, "out"),
+		asm.Mov.Reg(asm.R5, asm.R1),
+		asm.Add.Imm(asm.R5, lengthIPv4),
+		asm.JGT.Reg(asm.R5, asm.R8, "out"),
 		asm.LoadMem(asm.R3, asm.R1, 0, asm.Byte),
 		asm.LoadMem(asm.R4, asm.R1, 1, asm.Byte),
-		asm.JEq.Imm(asm.R4, lengthIPv6, "ipv6"),
+	)
+	if !placed {
+		ins = append(ins,
+			asm.Add.Reg(asm.R2, asm.R4),
+			asm.JEq.Reg(asm.R2, asm.R0, "placed"),
+			asm.Mov.Imm(asm.R9, 0),
+		)
+	}
+	ins = append(ins,
+		asm.JEq.Imm(asm.R4, lengthIPv6, "ipv6").WithSymbol("placed"),
 
 		// Kind 254 is shared by experiments. A TCP Fast Open cookie of four bytes has F989 where
 		// the port would be (RFC 7413, section 2), in a SYN only.

@@ -121,14 +121,19 @@ func linkCgroup(l link.Link) (uint64, error) {
 const (
 	configSize    = 256
 	configFormats = 2
-	configReason  = configFormats + 2*maxFormats
+	configReason  = configFormats + formatSize*maxFormats
+	formatSize    = 3
 )
 
 func encodeConfig(formats []Format, uncovered error) []byte {
 	value := make([]byte, configSize)
 	value[0], value[1] = sockopt.Version, byte(len(formats))
 	for i, f := range formats {
-		value[configFormats+2*i], value[configFormats+2*i+1] = f.Kind, f.Length
+		b := value[configFormats+formatSize*i:]
+		b[0], b[1] = f.Kind, f.Length
+		if f.First {
+			b[2] = 1
+		}
 	}
 	if uncovered != nil {
 		copy(value[configReason:], uncovered.Error())
@@ -142,7 +147,8 @@ func decodeConfig(value []byte) (State, error) {
 		return s, errors.New("attached by another version: attach again")
 	}
 	for i := range int(value[1]) {
-		s.Formats = append(s.Formats, Format{value[configFormats+2*i], value[configFormats+2*i+1]})
+		b := value[configFormats+formatSize*i:]
+		s.Formats = append(s.Formats, Format{b[0], b[1], b[2] == 1})
 	}
 	if reason := string(trimZeros(value[configReason:])); reason != "" {
 		s.MPTCP = errors.New(reason)
