@@ -182,7 +182,7 @@ func TestNoGapWhenAgentIsReplaced(t *testing.T) {
 			client.Close()
 		}
 	}()
-	for i := range 20 {
+	for i := range 8 {
 		run([]string{all, all + ",251/8"}[i%2])
 	}
 	close(stop)
@@ -316,10 +316,10 @@ func TestAgentsAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	dir := pins(t)
 	done := make(chan error)
-	for i := range 6 {
+	for i := range 4 {
 		go func() {
 			var err error
-			for range 10 {
+			for range 3 {
 				if i == 0 {
 					err = errors.Join(err, Detach(dir))
 					continue
@@ -331,7 +331,7 @@ func TestAgentsAtOnce(t *testing.T) {
 			done <- err
 		}()
 	}
-	for range 6 {
+	for range 4 {
 		assert.NoError(t, <-done)
 	}
 	var st unix.Statfs_t
