@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -258,20 +257,19 @@ func TestServerNeedsNoPrivilege(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 	reachable(t, binary)
 	cmd := exec.Command("setpriv", append(setpriv(""), binary)...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	defer func() { cmd.Process.Kill(); cmd.Wait() }()
 	var addr, remote string
 	_, err = fmt.Fscan(stdout, &addr)
-	require.NoError(t, err, stderr.String())
+	require.NoError(t, err)
 	client, err := s.dial("tcp4", addr, option(254, claim4(9)), sendAll, false)
 	require.NoError(t, err)
 	defer client.Close()
 	_, err = fmt.Fscan(stdout, &remote)
-	require.NoError(t, err, stderr.String())
+	require.NoError(t, err)
 	assert.Equal(t, claim4(9).String(), remote)
 }
 

@@ -43,9 +43,6 @@ const certainLength = 1280 - 40
 // lastOption is the last offset in the header at which an address has room.
 const lastOption = tcpMaxHeader - lengthIPv4
 
-// several marks, beside the offset of the first address in R2, that there is another.
-const several = 1 << 8
-
 // sockOps is the program that reads. It runs once per accepted connection, when the packet that
 // completed the handshake is at hand, and leaves the first address among that packet's options in
 // the socket's local storage.
@@ -54,16 +51,15 @@ const several = 1 << 8
 // is no room, and need not take out a client's. So the option must be where the balancer writes, and
 // leave room for the longest that it writes. Some write it before all other options: there only the
 // first is certain. Some write it behind them, where a client's options can hide it, by an end of
-// options or a length that includes it: then only the last is certain, and if it is the only one. That
-// is also so before balancers of the first kind, and so holds for balancers of which nothing is known.
+// options or a length that includes it: then only the last is certain, if none is before it. That holds
+// for balancers of the first kind too, and so for those of which nothing is known.
 // SYN, FIN, RST and URG make balancers differ, so that packets with these are never certain.
 //
 // The walk is unrolled, a step for each offset at which an option may begin. A loop takes the
 // verifier to its limit of a million instructions, and needs CAP_PERFMON because it adds a variable
 // to a packet pointer.
 //
-//	R0 length of the header   R2 first address | several   R6 context   R7 header   R8 its end
-//	R9 offset of the next option
+//	R0 length of the header   R6 context   R7 header   R8 its end   R9 offset of the next option
 func sockOps(storage int, formats []Format, mptcp bool) asm.Instructions {
 	ins := asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
@@ -71,27 +67,11 @@ func sockOps(storage int, formats []Format, mptcp bool) asm.Instructions {
 		asm.JNE.Imm(asm.R1, opPassiveEstablished, "out"),
 	}
 	ins = append(ins, header()...)
-	ins = append(ins, asm.Mov.Imm(asm.R2, 0), asm.Mov.Imm(asm.R9, tcpHeader))
+	ins = append(ins, asm.Mov.Imm(asm.R9, tcpHeader))
 	for at := int32(tcpHeader); at <= lastOption; at++ {
 		ins = append(ins, step(at, formats)...)
 	}
-	ins = append(ins, asm.JEq.Imm(asm.R2, 0, "out").WithSymbol("walked"))
-	// Once more: what the walk has taught the verifier multiplies its work on the rest by fifty.
-	ins = append(ins, header()...)
-	ins = append(ins, certain(formats)...)
-	for at := int32(tcpHeader); at <= lastOption; at++ {
-		next := label("found", at+1)
-		if at == lastOption {
-			next = "out"
-		}
-		ins = append(ins,
-			asm.JNE.Imm(asm.R2, at, next).WithSymbol(label("found", at)),
-			asm.Mov.Reg(asm.R1, asm.R7),
-			asm.Add.Imm(asm.R1, at),
-			asm.Ja.Label("take"),
-		)
-	}
-	ins = append(ins, take(allFirst(formats))...)
+	ins = append(ins, take(formats)...)
 	ins = append(ins, keep(storage, mptcp)...)
 	return append(ins, asm.Mov.Imm(asm.R0, 1).WithSymbol("out"), asm.Return())
 }
@@ -117,7 +97,7 @@ func step(at int32, formats []Format) asm.Instructions {
 	next, option, match := label("at", at+1), label("option", at), label("match", at)
 	here := label("here", at+1)
 	if at == lastOption {
-		next, here = "walked", "walked"
+		next, here = "out", "out"
 	}
 	var ins asm.Instructions
 	if at > tcpHeader {
@@ -126,21 +106,21 @@ func step(at int32, formats []Format) asm.Instructions {
 	ins = append(ins,
 		asm.Mov.Reg(asm.R1, asm.R7).WithSymbol(label("here", at)),
 		asm.Add.Imm(asm.R1, at+1),
-		asm.JGT.Reg(asm.R1, asm.R8, "walked"),
+		asm.JGT.Reg(asm.R1, asm.R8, "out"),
 		asm.LoadMem(asm.R3, asm.R7, int16(at), asm.Byte),
-		asm.JEq.Imm(asm.R3, optionEnd, "walked"),
+		asm.JEq.Imm(asm.R3, optionEnd, "out"),
 		asm.JNE.Imm(asm.R3, optionNone, option),
 		asm.Mov.Imm(asm.R9, at+1),
 		asm.Ja.Label(here),
 
 		asm.Mov.Reg(asm.R1, asm.R7).WithSymbol(option),
 		asm.Add.Imm(asm.R1, at+2),
-		asm.JGT.Reg(asm.R1, asm.R8, "walked"),
+		asm.JGT.Reg(asm.R1, asm.R8, "out"),
 		asm.LoadMem(asm.R4, asm.R7, int16(at+1), asm.Byte),
-		asm.JLT.Imm(asm.R4, 2, "walked"),
+		asm.JLT.Imm(asm.R4, 2, "out"),
 		asm.Mov.Reg(asm.R5, asm.R4),
 		asm.Add.Imm(asm.R5, at),
-		asm.JGT.Reg(asm.R5, asm.R0, "walked"), // cut off by the header's end
+		asm.JGT.Reg(asm.R5, asm.R0, "out"), // cut off by the header's end
 		asm.Mov.Reg(asm.R9, asm.R5),
 		asm.LSh.Imm(asm.R3, 8),
 		asm.Or.Reg(asm.R3, asm.R4), // kind<<8 | length
@@ -150,12 +130,10 @@ func step(at int32, formats []Format) asm.Instructions {
 	}
 	return append(ins,
 		asm.Ja.Label(next),
-		asm.JNE.Imm(asm.R2, 0, label("another", at)).WithSymbol(match),
-		asm.Mov.Reg(asm.R2, asm.R5),
-		asm.Sub.Reg(asm.R2, asm.R4), // at; told as a constant, the verifier would follow each one
-		asm.Ja.Label(next),
-		asm.Or.Imm(asm.R2, several).WithSymbol(label("another", at)),
-		asm.Ja.Label(next),
+		asm.Mov.Imm(asm.R9, at).WithSymbol(match),
+		asm.Mov.Reg(asm.R1, asm.R7),
+		asm.Add.Imm(asm.R1, at),
+		asm.Ja.Label("take"),
 	)
 }
 
@@ -165,44 +143,36 @@ func allFirst(formats []Format) bool {
 	return !slices.ContainsFunc(formats, func(f Format) bool { return !f.First })
 }
 
-// certain leaves in R9 whether the option is certain, in as far as that can be told without its
-// length, and in R2 the offset alone.
+// certain leaves in R2 whether the option at R9, whose length is R4, is certain.
 func certain(formats []Format) asm.Instructions {
 	room := int32(0)
 	for _, f := range formats {
 		room = max(room, int32(f.Length))
 	}
 	place := asm.Instructions{
-		asm.JNE.Reg(asm.R9, asm.R0, "uncertain"),
-		asm.JSet.Imm(asm.R2, several, "uncertain"),
+		asm.Add.Reg(asm.R9, asm.R4),
+		asm.JNE.Reg(asm.R9, asm.R0, "judged"),
 	}
 	if allFirst(formats) {
-		place = asm.Instructions{
-			asm.Mov.Reg(asm.R1, asm.R2),
-			asm.And.Imm(asm.R1, several-1),
-			asm.JNE.Imm(asm.R1, tcpHeader, "uncertain"),
-		}
+		place = asm.Instructions{asm.JNE.Imm(asm.R9, tcpHeader, "judged")}
 	}
-	return append(place,
-		asm.JGT.Imm(asm.R0, tcpMaxHeader-room, "uncertain"),
-		asm.LoadMem(asm.R1, asm.R7, tcpFlags, asm.Byte),
-		asm.And.Imm(asm.R1, 0x3f&^flagPSH),
-		asm.JNE.Imm(asm.R1, flagACK, "uncertain"),
-		asm.LoadMem(asm.R1, asm.R6, opsSkbLen, asm.Word),
-		asm.JGT.Imm(asm.R1, certainLength-room, "uncertain"),
-		asm.Mov.Imm(asm.R9, 1),
-		asm.Ja.Label("first"),
-		asm.Mov.Imm(asm.R9, 0).WithSymbol("uncertain"),
-		asm.And.Imm(asm.R2, several-1).WithSymbol("first"),
+	ins := append(asm.Instructions{asm.Mov.Imm(asm.R2, 0)}, place...)
+	return append(ins,
+		asm.JGT.Imm(asm.R0, tcpMaxHeader-room, "judged"),
+		asm.LoadMem(asm.R5, asm.R7, tcpFlags, asm.Byte),
+		asm.And.Imm(asm.R5, 0x3f&^flagPSH),
+		asm.JNE.Imm(asm.R5, flagACK, "judged"),
+		asm.LoadMem(asm.R5, asm.R6, opsSkbLen, asm.Word),
+		asm.JGT.Imm(asm.R5, certainLength-room, "judged"),
+		asm.Mov.Imm(asm.R2, 1),
 	)
 }
 
 // value is where the value is built, on the stack.
 const value = int16(-sockopt.Size)
 
-// take copies the option at R1 into the value, and R9. Unless certain has looked at its place already
-// the option must be the last.
-func take(placed bool) asm.Instructions {
+// take copies the option at R1 into the value, and whether it is certain.
+func take(formats []Format) asm.Instructions {
 	ins := asm.Instructions{asm.Mov.Imm(asm.R5, 0).WithSymbol("take")}
 	for i := int16(0); i < sockopt.Size; i += 8 {
 		ins = append(ins, asm.StoreMem(asm.RFP, value+i, asm.R5, asm.DWord))
@@ -214,15 +184,10 @@ func take(placed bool) asm.Instructions {
 		asm.LoadMem(asm.R3, asm.R1, 0, asm.Byte),
 		asm.LoadMem(asm.R4, asm.R1, 1, asm.Byte),
 	)
-	if !placed {
-		ins = append(ins,
-			asm.Add.Reg(asm.R2, asm.R4),
-			asm.JEq.Reg(asm.R2, asm.R0, "placed"),
-			asm.Mov.Imm(asm.R9, 0),
-		)
-	}
+	ins = append(ins, certain(formats)...)
 	ins = append(ins,
-		asm.JEq.Imm(asm.R4, lengthIPv6, "ipv6").WithSymbol("placed"),
+		asm.StoreMem(asm.RFP, value+sockopt.Certain, asm.R2, asm.Byte).WithSymbol("judged"),
+		asm.JEq.Imm(asm.R4, lengthIPv6, "ipv6"),
 
 		// Kind 254 is shared by experiments. A TCP Fast Open cookie of four bytes has F989 where
 		// the port would be (RFC 7413, section 2), in a SYN only.
@@ -256,7 +221,6 @@ func take(placed bool) asm.Instructions {
 		asm.StoreMem(asm.RFP, value+sockopt.Kind, asm.R3, asm.Byte),
 		asm.LoadMem(asm.R2, asm.R1, 2, asm.Half),
 		asm.StoreMem(asm.RFP, value+sockopt.Port, asm.R2, asm.Half),
-		asm.StoreMem(asm.RFP, value+sockopt.Certain, asm.R9, asm.Byte),
 	)
 }
 
