@@ -22,9 +22,9 @@
 // Whoever can connect to the server can send the option, so trust the addresses that the balancers
 // connect from and no others. Nor does a balancer take out an option that its client has sent: if
 // its own doesn't fit beside that one the client's arrives alone. Such an option is uncertain, and
-// isn't believed unless Config.Uncertain says so. An option is certain if it is the only one, in a
-// packet of at most 1,280 bytes, none of whose options is malformed, with room left for the
-// longest option that the balancers write. That a balancer writes its option for all its clients,
+// isn't believed unless Config.Uncertain says so. An option is certain if it is where the balancer
+// writes it, in a packet of at most 1,280 bytes that has no flag but ACK and PSH, with room left for
+// the longest option that the agent reads. That a balancer writes its option for all its clients,
 // IPv6 ones too, is taken for granted.
 //
 // A connection without the option, from a balancer, is one of which nothing is known: a health
