@@ -46,7 +46,7 @@ func checkMPTCP() error {
 		return err
 	}
 	if less(version, minKernelMPTCP) {
-		return fmt.Errorf("Linux %d.%d or later is needed, this is %s",
+		return fmt.Errorf("it needs Linux %d.%d or later, this is %s",
 			minKernelMPTCP[0], minKernelMPTCP[1], release)
 	}
 	return checkCapabilities(unix.CAP_PERFMON)
