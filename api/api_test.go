@@ -24,7 +24,7 @@ var update = flag.Bool("update", false, "write v1.txt")
 
 // packages are those that v1.txt promises.
 var packages = []string{
-	".", "clientip", "cloudtlv", "proxyhttp", "proxytls", "proxyudp",
+	".", "clientip", "cloudtlv", "proxyhttp", "proxytls", "proxyudp", "toa",
 }
 
 func TestAPI(t *testing.T) {
