@@ -40,10 +40,10 @@ func NewCollector(source Source, labels prometheus.Labels) *Collector {
 		source:   source,
 		accepted: desc("accepted_total", "Connections or datagrams that have come in."),
 		pending:  desc("pending", "Accepted connections whose PROXY header is being awaited."),
-		served:   desc("served_total", 
+		served: desc("served_total",
 			"Connections or datagrams passed on, by the PROXY header that they brought.", "header"),
-		probes:   desc("probes_total", "Connections that ended without having sent a byte."),
-		dropped:  desc("dropped_total", "Connections or datagrams dropped, by reason.", "reason"),
+		probes:  desc("probes_total", "Connections that ended without having sent a byte."),
+		dropped: desc("dropped_total", "Connections or datagrams dropped, by reason.", "reason"),
 	}
 }
 
