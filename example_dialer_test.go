@@ -79,23 +79,6 @@ func ExampleDialer_healthCheck() {
 	// Output: a health check
 }
 
-// A proxy of a connection's own protocol passes its client on. What it knows itself it says with
-// Set, in place of what the proxy in front may have said.
-func ExampleHeaderFor() {
-	pass := func(ctx context.Context, client net.Conn, host string) (net.Conn, error) {
-		header, err := proxyproto.HeaderFor(client, proxyproto.V2)
-		if err != nil {
-			return nil, err
-		}
-		header.TLVs, err = header.TLVs.Set(proxyproto.TypeAuthority, []byte(host))
-		if err != nil {
-			return nil, err
-		}
-		return new(proxyproto.Dialer).DialHeader(ctx, "tcp", "10.0.0.7:443", header)
-	}
-	_ = pass
-}
-
 // Set says each thing once, whatever is there; Without takes out what isn't believed.
 func ExampleTLVs_Set() {
 	// What the proxy in front has sent.

@@ -83,7 +83,8 @@ func (d *describer) text(node any) string {
 	if err := printer.Fprint(&b, d.fset, node); err != nil {
 		panic(err)
 	}
-	return space.ReplaceAllString(b.String(), " ")
+	// One line, however long lines are broken in the source.
+	return strings.NewReplacer("( ", "(", ", )", ")").Replace(space.ReplaceAllString(b.String(), " "))
 }
 
 func (d *describer) decl(decl ast.Decl) {

@@ -60,8 +60,11 @@ func (all *sessions) init(maxIdle int, idleTimeout time.Duration) {
 	all.byClient = map[clientConn][]*session{}
 }
 
-// acquire returns the session of a header, which is made with dial if there is none, for one request.
-func (all *sessions) acquire(wire []byte, of clientConn, dial func() *http.Transport) *session {
+// acquire returns the session of a header for one request. dial makes its connections if there is
+// none yet.
+func (all *sessions) acquire(
+	wire []byte, of clientConn, dial func() *http.Transport,
+) *session {
 	all.mu.Lock()
 	s := all.byHeader[string(wire)]
 	if s == nil {

@@ -202,14 +202,16 @@ func (t *Transport) session(r *http.Request) (*session, error) {
 	if h.HasAddrs() {
 		of = clientConnOf(r)
 	}
-	return t.sessions.acquire(wire, of, func() *http.Transport { return t.transport(h.Clone()) }), nil
+	dial := func() *http.Transport { return t.transport(h.Clone()) }
+	return t.sessions.acquire(wire, of, dial), nil
 }
 
 // CloseIdleConnections closes the connections that have no request now.
 func (t *Transport) CloseIdleConnections() { t.sessions.closeIdle() }
 
 // ConnState is for http.Server.ConnState: it closes the connections to servers that were made for
-// a client's when that one ends. Without it they stay, of no use to anybody, for base.IdleConnTimeout.
+// a client's when that one ends. Without it they stay, of no use to anybody, for the base's
+// IdleConnTimeout.
 func (t *Transport) ConnState(c net.Conn, state http.ConnState) {
 	if state == http.StateClosed || state == http.StateHijacked {
 		t.sessions.retire(clientConn{c.RemoteAddr().String(), c.LocalAddr().String()})

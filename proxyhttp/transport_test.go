@@ -156,20 +156,27 @@ func (c *closeNoted) Close() error {
 	return nil
 }
 
-// The header is the function's own again as soon as it has returned.
+// The header is the function's own again as soon as it has returned: a later connection of its
+// session begins with what it was.
 func TestHeaderMayBeChangedAfterwards(t *testing.T) {
 	backend := newBackend(t, false)
 	h := proxyproto.NewHeader(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 1},
 		&net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 2}, proxyproto.V2)
 	h.TLVs = proxyproto.TLVs("\x05\x00\x02id")
-	transport := newTransport(t, &http.Transport{
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			copy(h.TLVs[3:], "XX")
-			return new(net.Dialer).DialContext(ctx, network, address)
-		},
-	}, headerOf(h, nil))
-	answer, _, _ := get(t, &http.Client{Transport: transport}, backend.URL)
-	assert.Equal(t, "HTTP/1.1 v2 192.0.2.7:1 192.0.2.9:2 0500026964", answer)
+	same := h.Clone()
+	transport := newTransport(t, &http.Transport{DisableKeepAlives: true},
+		func(*http.Request) (*proxyproto.Header, error) {
+			defer func() { h = same }()
+			return h, nil
+		})
+	for first := h; ; copy(first.TLVs[3:], "XX") {
+		answer, _, _ := get(t, &http.Client{Transport: transport}, backend.URL)
+		assert.Equal(t, "HTTP/1.1 v2 192.0.2.7:1 192.0.2.9:2 0500026964", answer)
+		if string(first.TLVs[3:]) == "XX" {
+			break
+		}
+	}
+	assert.Equal(t, uint64(2), backend.Stats().Accepted)
 }
 
 // Connections are made as the base makes them, in whichever of the fields that is said, and the
