@@ -37,7 +37,7 @@ func (c *cluster) startBalancer(t *testing.T) {
 }
 
 // startNginx starts an nginx in a namespace with a stream or http block.
-func (c *cluster) startNginx(t *testing.T, name, block, ready string) {
+func (c *cluster) startNginx(t *testing.T, name, block, ready string) *proxies.Process {
 	t.Helper()
 	user := ""
 	if os.Getuid() == 0 {
@@ -52,7 +52,7 @@ error_log stderr crit;
 events { worker_connections 1024; }
 %s
 `, proxies.StreamModule(t), user, block)})
-	proxies.Start(t, proxies.Spec{
+	return proxies.Start(t, proxies.Spec{
 		Program: "nginx",
 		Args:    []string{"-p", dir, "-c", "nginx.conf", "-e", "stderr"},
 		Dir:     dir,

@@ -45,23 +45,30 @@ func (c *cluster) startKubeProxy(t *testing.T, i int, path, api string) {
 	})
 }
 
-// awaitRules returns when both nodes forward connections of either family. kube-proxy puts all
-// rules of a family into the kernel at once.
+// awaitRules returns when both nodes forward connections of either family, and answer health
+// checks. kube-proxy puts all rules of a family into the kernel at once.
 func (c *cluster) awaitRules(t *testing.T) {
+	t.Helper()
+	for i := 1; i <= 2; i++ {
+		for _, f := range families {
+			c.await(t, at(f.node(i), services[underCluster.vip-1].nodePort()), hello)
+			c.await(t, at(f.node(i), services[underLocal.vip-1].healthPort()), "GET / HTTP/1.0\r\n\r\n")
+		}
+	}
+}
+
+// await sends the line again and again until it is answered.
+func (c *cluster) await(t *testing.T, addr, line string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), proxies.Timeout)
 	defer cancel()
-	for i := 1; i <= 2; i++ {
-		for _, f := range families {
-			for {
-				answer, err := c.send(ctx, "client", at(f.node(i), services[0].nodePort()), hello)
-				if len(answer) > 0 {
-					break
-				}
-				require.NoError(t, ctx.Err(), "node %d doesn't forward %v: %v", i, f, err)
-				time.Sleep(10 * time.Millisecond) // how often to ask; nothing depends on it
-			}
+	for {
+		answer, err := c.send(ctx, "client", addr, line)
+		if len(answer) > 0 {
+			return
 		}
+		require.NoError(t, ctx.Err(), "%s doesn't answer: %v", addr, err)
+		time.Sleep(10 * time.Millisecond) // how often to ask; nothing depends on it
 	}
 }
 

@@ -48,10 +48,14 @@ var (
 	}
 )
 
-// goService is where the ingress finds the Go server.
-const goService = 10
+// The numbers of the Services that externalTrafficPolicy doesn't matter to: where the ingress finds
+// the Go server, and an ingress that hasn't been told of PROXY.
+const (
+	goService     = 10
+	untoldService = 9
+)
 
-// policies are the numbers of the Services that differ in externalTrafficPolicy.
+// numbers are those of the Services that differ in externalTrafficPolicy.
 type numbers struct{ vip, proxied, host, ingress int }
 
 var (

@@ -4,7 +4,6 @@ package kubernetes
 
 import (
 	"context"
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -47,8 +46,8 @@ func (c *cluster) checkPaths(t *testing.T, f family, paths []path) {
 		policy proxyproto.Policy
 		sight  func(path) sight
 	}{
-		"Cluster": {underCluster, deployPolicy(t, "Cluster"), func(p path) sight { return p.cluster }},
-		"Local":   {underLocal, deployPolicy(t, "Local"), func(p path) sight { return p.local }},
+		"Cluster": {underCluster, deployPolicy(t, forCluster), func(p path) sight { return p.cluster }},
+		"Local":   {underLocal, deployPolicy(t, forLocal), func(p path) sight { return p.local }},
 	} {
 		stillQuiet := c.expectQuiet(t, f, paths, under.numbers, under.sight)
 		for _, p := range paths {
@@ -97,28 +96,4 @@ func (c *cluster) expectQuiet(t *testing.T, f family, paths []path, s numbers, s
 		cancel()
 		all.Wait()
 	}
-}
-
-// deployPolicy returns the Policy that docs/deploy.md has for an externalTrafficPolicy.
-func deployPolicy(t *testing.T, name string) proxyproto.Policy {
-	t.Helper()
-	rule := func(prefix string, a proxyproto.Action) proxyproto.Rule {
-		return proxyproto.Rule{Prefix: netip.MustParsePrefix(prefix), Action: a}
-	}
-	var rules []proxyproto.Rule
-	for _, f := range families {
-		switch name {
-		case "Cluster":
-			rules = append(rules,
-				rule(f.nodes(), proxyproto.Require), rule(f.pods(), proxyproto.Skip))
-			for i := 1; i <= 2; i++ {
-				rules = append(rules, rule(f.one(f.bridge(i)), proxyproto.Require),
-					rule(f.one(f.tunnel(i)), proxyproto.Require))
-			}
-		case "Local":
-			rules = append(rules, rule(f.one(f.balancer()), proxyproto.Require),
-				rule(f.nodes(), proxyproto.Skip), rule(f.pods(), proxyproto.Skip))
-		}
-	}
-	return proxyproto.Rules(proxyproto.Reject, rules...)
 }
