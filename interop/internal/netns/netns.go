@@ -125,7 +125,7 @@ func (n *Namespace) Sysctl(t testing.TB, value string, names ...string) {
 		path := filepath.Join("/proc/sys/net", strings.ReplaceAll(name, ".", "/"))
 		var err error
 		n.Do(func() { err = os.WriteFile(path, []byte(value), 0) })
-		require.NoError(t, err, n.Name)
+		require.NoError(t, err, "in %s (parameters below net.bridge take the kernel module br_netfilter)", n.Name)
 	}
 }
 
