@@ -67,7 +67,8 @@ func at(addr string, port int) string { return net.JoinHostPort(addr, strconv.It
 
 // forged is a header that claims to be from somebody who never connected.
 func (f family) forged() string {
-	return f.of("PROXY TCP4 %s 198.51.100.1 1 1\r\n", "PROXY TCP6 %s 2001:db8:b::1 1 1\r\n", f.victim())
+	return f.of("PROXY TCP4 %s 198.51.100.1 1 1\r\n",
+		"PROXY TCP6 %s 2001:db8:b::1 1 1\r\n", f.victim())
 }
 
 func (f family) victim() string { return f.of("192.0.2.66", "2001:db8:6::66") }

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/seed2e8fe8ee/proxyproto/interop/internal/netns"
 )
 
@@ -204,7 +202,8 @@ func (c *cluster) connectTunnel(t *testing.T, f family, i, other int) {
 		fmt.Sprintf("link set %s address %s mtu 1400 up", device, hardware(i)),
 		fmt.Sprintf("addr add %s dev %s", f.one(f.tunnel(i)), device),
 		fmt.Sprintf("route add %s via %s dev %s onlink", f.podsOf(other), f.tunnel(other), device),
-		fmt.Sprintf("neigh add %s lladdr %s dev %s nud permanent", f.tunnel(other), hardware(other), device))
+		fmt.Sprintf("neigh add %s lladdr %s dev %s nud permanent",
+			f.tunnel(other), hardware(other), device))
 	n.Run(t, "", "bridge", "fdb", "add", hardware(other), "dev", device, "dst", f.node(other))
 }
 
@@ -234,8 +233,8 @@ func (c *cluster) addPod(t *testing.T, i, k int, name string) {
 // (MetalLB and the like).
 func (c *cluster) announce(t *testing.T, f family, service, i int) {
 	t.Helper()
-	require.NotZero(t, service)
-	c.ns["router"].IP(t, fmt.Sprintf("route replace %s via %s", f.one(f.externalIP(service)), f.node(i)))
+	c.ns["router"].IP(t, fmt.Sprintf("route replace %s via %s",
+		f.one(f.externalIP(service)), f.node(i)))
 }
 
 // withdraw undoes announce.

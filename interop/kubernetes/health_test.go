@@ -31,7 +31,8 @@ func TestHealthCheckNodePort(t *testing.T) {
 	}
 }
 
-// check sends what a balancer's health check does, after a header or without, and returns the answer.
+// check sends what a balancer's health check does, after a header or without, and returns the
+// answer.
 func (c *cluster) check(t *testing.T, header, addr, path string) string {
 	t.Helper()
 	got, err := c.send(t.Context(), "balancer", addr, header+"GET "+path+" HTTP/1.0\r\n\r\n")

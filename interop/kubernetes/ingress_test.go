@@ -98,7 +98,8 @@ func (c *cluster) startIngress(t *testing.T, f family, realIPFrom string) *proxi
 			listen %s;
 			%s
 		}
-	}`, address(ingressPort), trusted.String(), server, address(untoldPort), server), address(untoldPort))
+	}`, address(ingressPort), trusted.String(), server, address(untoldPort), server),
+		address(untoldPort))
 }
 
 // startClientIPServer starts the server in pod a that the ingress passes requests on to.

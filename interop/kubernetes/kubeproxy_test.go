@@ -52,7 +52,8 @@ func (c *cluster) awaitRules(t *testing.T) {
 	for i := 1; i <= 2; i++ {
 		for _, f := range families {
 			c.await(t, at(f.node(i), services[underCluster.vip-1].nodePort()), hello)
-			c.await(t, at(f.node(i), services[underLocal.vip-1].healthPort()), "GET / HTTP/1.0\r\n\r\n")
+			c.await(t, at(f.node(i), services[underLocal.vip-1].healthPort()),
+				"GET / HTTP/1.0\r\n\r\n")
 		}
 	}
 }
@@ -96,7 +97,10 @@ func serveAPI(w http.ResponseWriter, r *http.Request, all map[string][]object) {
 		return
 	case !known:
 		w.WriteHeader(http.StatusNotFound)
-		io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
+		json.NewEncoder(w).Encode(object{
+			"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound",
+			"code": http.StatusNotFound,
+		})
 		return
 	}
 	first := items[0]

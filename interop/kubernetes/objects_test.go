@@ -38,7 +38,8 @@ var (
 		{n: 1, name: "cluster", endpoint: podA, node: 1, port: serverPort},
 		{n: 2, name: "local", local: true, endpoint: podA, node: 1, port: serverPort},
 		{n: 3, name: "cluster-proxy", proxied: true, endpoint: podA, node: 1, port: serverPort},
-		{n: 4, name: "local-proxy", local: true, proxied: true, endpoint: podA, node: 1, port: serverPort},
+		{n: 4, name: "local-proxy", local: true, proxied: true, endpoint: podA, node: 1,
+			port: serverPort},
 		{n: 5, name: "host-cluster", endpoint: hostNet, node: 2, port: serverPort},
 		{n: 6, name: "host-local", local: true, endpoint: hostNet, node: 2, port: serverPort},
 		{n: 7, name: "ingress-cluster", endpoint: ingress, node: 2, port: ingressPort},
@@ -82,7 +83,10 @@ func objects() map[string][]object {
 	for i := 1; i <= 2; i++ {
 		name := fmt.Sprintf("node%d", i)
 		add("/api/v1/nodes", "v1", "Node", object{"name": name}, object{
-			"spec": object{"podCIDR": ipv4.podsOf(i), "podCIDRs": both(func(f family) string { return f.podsOf(i) })},
+			"spec": object{
+				"podCIDR":  ipv4.podsOf(i),
+				"podCIDRs": both(func(f family) string { return f.podsOf(i) }),
+			},
 			"status": object{"addresses": []object{
 				{"type": "InternalIP", "address": ipv4.node(i)},
 				{"type": "InternalIP", "address": ipv6.node(i)},
@@ -91,7 +95,8 @@ func objects() map[string][]object {
 		})
 	}
 	for _, s := range services {
-		add("/api/v1/services", "v1", "Service", object{"name": s.name, "namespace": "default"}, s.object())
+		add("/api/v1/services", "v1", "Service",
+			object{"name": s.name, "namespace": "default"}, s.object())
 		for _, f := range families {
 			name := s.name + "-" + strings.ToLower(f.String())
 			add("/apis/discovery.k8s.io/v1/endpointslices", "discovery.k8s.io/v1", "EndpointSlice", object{

@@ -68,7 +68,8 @@ func TestDeployPage(t *testing.T) {
 // nodesTable is what the nodes' addresses are in each layout.
 func nodesTable() string {
 	var b strings.Builder
-	b.WriteString("| pods of a node | nodes | N1, IPv4 | N1, IPv6 | N2, IPv4 | N2, IPv6 |\n|---|---|---|---|---|---|\n")
+	b.WriteString("| pods of a node | nodes | N1, IPv4 | N1, IPv6 | N2, IPv4 | N2, IPv6 |\n" +
+		"|---|---|---|---|---|---|\n")
 	for _, l := range layouts() {
 		if l.mode != "nftables" {
 			continue // the modes don't differ
@@ -94,7 +95,8 @@ func nodesTable() string {
 // pathsTable is what the server sees on each path.
 func pathsTable() string {
 	var b strings.Builder
-	b.WriteString("| the way | Cluster: the peer | by the rules for Cluster | Local: the peer | by the rules for Local |\n" +
+	b.WriteString("| the way | Cluster: the peer | by the rules for Cluster " +
+		"| Local: the peer | by the rules for Local |\n" +
 		"|---|---|---|---|---|\n")
 	paths := append([]path{}, pathsFromOutside...)
 	paths = append(paths, pathsToHost...)
@@ -121,8 +123,10 @@ func pathsTable() string {
 // forgeriesTable is what becomes of forged headers.
 func forgeriesTable() string {
 	var b strings.Builder
-	b.WriteString("| a header of his own, sent by | Cluster, its rules | Cluster, its rules, the pods' ways closed " +
-		"| Cluster with IP targets, the balancer's rules | Local, the balancer's rules |\n|---|---|---|---|---|\n")
+	b.WriteString("| a header of his own, sent by | Cluster, its rules " +
+		"| Cluster, its rules, the pods' ways closed " +
+		"| Cluster with IP targets, the balancer's rules | Local, the balancer's rules |\n" +
+		"|---|---|---|---|---|\n")
 	for _, y := range forgeries {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", y.who, y.cluster, y.closed, y.targets, y.local)
 	}

@@ -2,6 +2,8 @@
 
 package kubernetes
 
+import "fmt"
+
 // A path is a way to the server.
 type path struct {
 	what string // in the words of docs/deploy.md
@@ -76,8 +78,8 @@ func pathsAnnounced(node int) []path {
 		1: {noHeader("N1"), rejected("client")},
 		2: {noHeader("N2"), nobody},
 	}[node]
-	return []path{{"client → the balancer's address, announced by node " + string('0'+rune(node)), "client",
-		balancer(1), sights[0], sights[1]}}
+	what := fmt.Sprintf("client → the balancer's address, announced by node %d", node)
+	return []path{{what, "client", balancer(1), sights[0], sights[1]}}
 }
 
 // pathsFromInside are those of pods and of processes on nodes.
@@ -86,9 +88,12 @@ var pathsFromInside = []path{
 	{"pod c (node 2) → cluster IP", "pod c", clusterIP, plainly("pod c"), plainly("pod c")},
 	{"pod a, the server's own → cluster IP", "pod a", clusterIP, noHeader("N1"), plainly("N1")},
 
-	{"pod b → the balancer's address, ipMode VIP", "pod b", externalIP, noHeader("N1"), plainly("pod b")},
-	{"pod c → the balancer's address, ipMode VIP", "pod c", externalIP, noHeader("N2"), plainly("pod c")},
-	{"pod a → the balancer's address, ipMode VIP", "pod a", externalIP, noHeader("N1"), plainly("N1")},
+	{"pod b → the balancer's address, ipMode VIP", "pod b", externalIP,
+		noHeader("N1"), plainly("pod b")},
+	{"pod c → the balancer's address, ipMode VIP", "pod c", externalIP,
+		noHeader("N2"), plainly("pod c")},
+	{"pod a → the balancer's address, ipMode VIP", "pod a", externalIP,
+		noHeader("N1"), plainly("N1")},
 
 	{"pod b → balancer (ipMode Proxy) → node 1", "pod b", balancerProxied(1),
 		named("N1", "node 1"), named("balancer", "node 1")},
@@ -102,14 +107,16 @@ var pathsFromInside = []path{
 	{"pod c → node port of its node 2", "pod c", nodePort(2), noHeader("N2"), plainly("pod c")},
 	{"pod c → node port of node 1", "pod c", nodePort(1), noHeader("N1"), plainly("node 2")},
 
-	{"process or hostNetwork pod on node 1 → cluster IP", "node 1", clusterIP, noHeader("N1"), plainly("N1")},
-	{"process or hostNetwork pod on node 2 → cluster IP", "node 2", clusterIP, noHeader("N2"), plainly("N2")},
+	{"process or hostNetwork pod on node 1 → cluster IP", "node 1", clusterIP,
+		noHeader("N1"), plainly("N1")},
+	{"process or hostNetwork pod on node 2 → cluster IP", "node 2", clusterIP,
+		noHeader("N2"), plainly("N2")},
 	{"process or hostNetwork pod on node 1 → the balancer's address, ipMode VIP", "node 1", externalIP,
 		noHeader("N1"), plainly("N1")},
 	{"process or hostNetwork pod on node 2 → the balancer's address, ipMode VIP", "node 2", externalIP,
 		noHeader("N2"), plainly("N2")},
-	{"process or hostNetwork pod on node 2 → balancer (ipMode Proxy) → node 1", "node 2", balancerProxied(1),
-		named("N1", "node 2"), named("balancer", "node 2")},
+	{"process or hostNetwork pod on node 2 → balancer (ipMode Proxy) → node 1", "node 2",
+		balancerProxied(1), named("N1", "node 2"), named("balancer", "node 2")},
 	{"process or hostNetwork pod on node 2 → node port of node 1", "node 2", nodePort(1),
 		noHeader("N1"), plainly("node 2")},
 	{"the kubelet's probe, node 1 → the pod", "node 1", podItself, noHeader("N1"), plainly("N1")},
@@ -117,10 +124,10 @@ var pathsFromInside = []path{
 
 // pathsToHost are those to a server with hostNetwork, on node 2.
 var pathsToHost = []path{
-	{"client → balancer → node port of node 2, server with hostNetwork there", "client", balancerHost(2),
-		named("balancer", "client"), named("balancer", "client")},
-	{"client → balancer → node port of node 1, server with hostNetwork on node 2", "client", balancerHost(1),
-		named("node 1", "client"), nobody},
+	{"client → balancer → node port of node 2, server with hostNetwork there", "client",
+		balancerHost(2), named("balancer", "client"), named("balancer", "client")},
+	{"client → balancer → node port of node 1, server with hostNetwork on node 2", "client",
+		balancerHost(1), named("node 1", "client"), nobody},
 }
 
 // address is the address of a name in this cluster.

@@ -80,7 +80,8 @@ func (c *cluster) checkPaths(t *testing.T, f family, paths []path) {
 
 // expectQuiet begins connections on all paths where nobody shall answer. What it returns ends
 // them: as all others have been served since, an answer would have come.
-func (c *cluster) expectQuiet(t *testing.T, f family, paths []path, s numbers, sight func(path) sight) (ended func()) {
+func (c *cluster) expectQuiet(t *testing.T, f family, paths []path, s numbers,
+	sight func(path) sight) (ended func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup

@@ -48,7 +48,8 @@ func (c *cluster) startServers(t *testing.T) {
 
 func (c *cluster) startServer(t *testing.T, name string, drops chan answer) *server {
 	t.Helper()
-	ln, err := proxyproto.NewListener(c.ns[name].Listen(t, fmt.Sprintf(":%d", serverPort)), &proxyproto.Config{
+	inner := c.ns[name].Listen(t, fmt.Sprintf(":%d", serverPort))
+	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{
 		Policy:        proxyproto.Always(proxyproto.Skip),
 		HeaderTimeout: proxies.Timeout,
 		OnDrop: func(p proxyproto.Peer, drop *proxyproto.DropError) {

@@ -25,7 +25,8 @@ import (
 
 // startCaddy starts a Caddy that listens on an address and passes requests on to the backend, as
 // docs/deploy.md has it; more goes into the reverse_proxy block.
-func startCaddy(t *testing.T, listen, backend string, version proxyproto.Version, more string) *proxies.Process {
+func startCaddy(t *testing.T, listen, backend string, version proxyproto.Version,
+	more string) *proxies.Process {
 	t.Helper()
 	path, err := built.Caddy("caddy", os.Stderr)
 	require.NoError(t, err)
@@ -195,8 +196,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, r.RemoteAddr)
 }
 
-// Requests of many clients, kept alive on both sides: each is served under its client's address, and
-// no connection carries two clients'.
+// Requests of many clients, kept alive on both sides: each is served under its client's address,
+// and no connection carries two clients'.
 func TestCaddyKeepsClientsApart(t *testing.T) {
 	const clients, requests = 20, 10
 	for _, version := range []proxyproto.Version{proxyproto.V1, proxyproto.V2} {

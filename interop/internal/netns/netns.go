@@ -108,7 +108,8 @@ func (n *Namespace) Run(t testing.TB, input, program string, args ...string) str
 	var out []byte
 	var err error
 	n.Do(func() { out, err = cmd.CombinedOutput() })
-	require.NoError(t, err, "in %s: %s %s\n%s\n%s", n.Name, program, strings.Join(args, " "), input, out)
+	require.NoError(t, err, "in %s: %s %s\n%s\n%s",
+		n.Name, program, strings.Join(args, " "), input, out)
 	return string(out)
 }
 
@@ -125,7 +126,8 @@ func (n *Namespace) Sysctl(t testing.TB, value string, names ...string) {
 		path := filepath.Join("/proc/sys/net", strings.ReplaceAll(name, ".", "/"))
 		var err error
 		n.Do(func() { err = os.WriteFile(path, []byte(value), 0) })
-		require.NoError(t, err, "in %s (parameters below net.bridge take the kernel module br_netfilter)", n.Name)
+		require.NoError(t, err,
+			"in %s (those of bridges take the kernel module br_netfilter)", n.Name)
 	}
 }
 
