@@ -49,7 +49,7 @@ fuzz:
 # with their counts.
 unit:
 	@rm -rf $(OUT)/test && mkdir -p $(OUT)/test; failed=0; \
-	for m in $(filter-out $(HEAVY),$(MODULES)); do \
+	for m in $(filter-out $(addsuffix %,$(HEAVY)),$(MODULES)); do \
 		echo "tests: $$m"; \
 		(cd $$m && $(TESTS) --jsonfile $(OUT)/test/$$(echo $$m | sed 's,^\.$$,root,; s,/,_,g').json -- -race -timeout 15m ./...) || failed=1; done; \
 	echo "tests of allocations"; \
