@@ -15,6 +15,11 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 8s
 OUT := $(CURDIR)/.build
 
+# COUNT counts the results in folders.
+COUNT = { find $(1) -name '*.json' -exec cat {} + 2>/dev/null || true; } | awk ' \
+	/"Test":/ && /"Action":"pass"/ { passed++ } /"Test":/ && /"Action":"fail"/ { failed++ } /"Test":/ && /"Action":"skip"/ { skipped++ } \
+	END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }'
+
 test: packages check fuzz unit
 
 # packages installs the Debian packages that the tests need and that are missing.
@@ -56,7 +61,7 @@ unit:
 	$(TESTS) --jsonfile $(OUT)/test/allocs.json -- -run Alloc ./... || failed=1; \
 	echo "tests of what systems other than Unix get"; \
 	$(TESTS) --jsonfile $(OUT)/test/portable.json -- -tags portable . || failed=1; \
-	$(MAKE) -s counts OF=test; \
+	$(call COUNT,$(OUT)/test); \
 	exit $$failed
 
 # e2e is what is too heavy for unit: kube-proxy and Caddy, which are built the first time, and 100,000
@@ -70,15 +75,12 @@ e2e: packages
 		(cd $$m && $(TESTS) --jsonfile $(OUT)/e2e/$$(basename $$m).json -- -count=1 -timeout 15m ./...) || failed=1; done; \
 	echo "100,000 connections"; \
 	(cd interop && SOAK=100000 $(TESTS) --jsonfile $(OUT)/e2e/soak.json -- -count=1 -timeout 15m ./internal/soak) || failed=1; \
-	$(MAKE) -s counts OF=e2e; \
+	$(call COUNT,$(OUT)/e2e); \
 	exit $$failed
 
 # counts says how the tests of the last runs ended.
-OF ?= test e2e
 counts:
-	@{ find $(addprefix $(OUT)/,$(OF)) -name '*.json' -exec cat {} + 2>/dev/null || true; } | awk ' \
-		/"Test":/ && /"Action":"pass"/ { passed++ } /"Test":/ && /"Action":"fail"/ { failed++ } /"Test":/ && /"Action":"skip"/ { skipped++ } \
-		END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }'
+	@$(call COUNT,$(OUT)/test $(OUT)/e2e)
 
 # bench measures everything, in some ten minutes, and writes docs/performance.md.
 bench: packages
