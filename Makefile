@@ -1,17 +1,24 @@
 # The targets are explained in CONTRIBUTING.md.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test packages check fuzz unit bench everywhere clean
+.PHONY: test e2e packages check fuzz unit counts bench everywhere clean
 
 # Here as in CI a missing program fails the tests that need it, instead of skipping them.
 export CI := true
 
 MODULES := $(patsubst %/,%,$(dir $(shell git ls-files '*go.mod')))
+# Their tests take programs that are built for minutes, and run for minutes.
+HEAVY := interop/kubernetes interop/senders
 PACKAGES := $(shell cat .ci/packages)
 TESTS := go run gotest.tools/gotestsum@v1.13.0 --format pkgname-and-test-fails --format-hide-empty-pkg
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 8s
 OUT := $(CURDIR)/.build
+
+# COUNT counts the results in folders.
+COUNT = { find $(1) -name '*.json' -exec cat {} + 2>/dev/null || true; } | awk ' \
+	/"Test":/ && /"Action":"pass"/ { passed++ } /"Test":/ && /"Action":"fail"/ { failed++ } /"Test":/ && /"Action":"skip"/ { skipped++ } \
+	END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }'
 
 test: packages check fuzz unit
 
@@ -42,21 +49,38 @@ fuzz:
 		(cd $$dir && go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) . </dev/null >$(OUT)/fuzz.log 2>&1) || { cat $(OUT)/fuzz.log; exit 1; }; \
 		echo "$$dir $$target: $$(grep -oE 'execs: [0-9]+' $(OUT)/fuzz.log | tail -n 1)"; done
 
-# unit runs the tests of all modules under the race detector, those of allocations without it
-# because it allocates itself, and those of the core without what only Unix has; it ends with their counts.
+# unit runs the tests of all modules but the heavy ones under the race detector, those of allocations
+# without it because it allocates itself, and those of the core without what only Unix has; it ends
+# with their counts.
 unit:
 	@rm -rf $(OUT)/test && mkdir -p $(OUT)/test; failed=0; \
-	for m in $(MODULES); do \
+	for m in $(filter-out $(addsuffix %,$(HEAVY)),$(MODULES)); do \
 		echo "tests: $$m"; \
 		(cd $$m && $(TESTS) --jsonfile $(OUT)/test/$$(echo $$m | sed 's,^\.$$,root,; s,/,_,g').json -- -race -timeout 15m ./...) || failed=1; done; \
 	echo "tests of allocations"; \
 	$(TESTS) --jsonfile $(OUT)/test/allocs.json -- -run Alloc ./... || failed=1; \
 	echo "tests of what systems other than Unix get"; \
 	$(TESTS) --jsonfile $(OUT)/test/portable.json -- -tags portable . || failed=1; \
-	cat $(OUT)/test/*.json | awk ' \
-		/"Test":/ && /"Action":"pass"/ { passed++ } /"Test":/ && /"Action":"fail"/ { failed++ } /"Test":/ && /"Action":"skip"/ { skipped++ } \
-		END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }'; \
+	$(call COUNT,$(OUT)/test); \
 	exit $$failed
+
+# e2e is what is too heavy for unit: kube-proxy and Caddy, which are built the first time, and 100,000
+# connections through HAProxy and nginx. It ends with the counts.
+e2e: packages
+	@rm -rf $(OUT)/e2e && mkdir -p $(OUT)/e2e
+	@cd interop && go run ./cmd/programs
+	@failed=0; \
+	for m in $(HEAVY); do \
+		echo "tests: $$m"; \
+		(cd $$m && $(TESTS) --jsonfile $(OUT)/e2e/$$(basename $$m).json -- -count=1 -timeout 15m ./...) || failed=1; done; \
+	echo "100,000 connections"; \
+	(cd interop && SOAK=100000 $(TESTS) --jsonfile $(OUT)/e2e/soak.json -- -count=1 -timeout 15m ./internal/soak) || failed=1; \
+	$(call COUNT,$(OUT)/e2e); \
+	exit $$failed
+
+# counts says how the tests of the last runs ended.
+counts:
+	@$(call COUNT,$(OUT)/test $(OUT)/e2e)
 
 # bench measures everything, in some ten minutes, and writes docs/performance.md.
 bench: packages

@@ -202,10 +202,10 @@ func TestDeployOnePort(t *testing.T) {
 	})
 	ask("checks: connect and close", always(l4), func(c net.Conn, _ int) error { return nil })
 	ask("checks: UNKNOWN and a request", always(l4), func(c net.Conn, _ int) error {
-		return askWho(c, "PROXY UNKNOWN\r\n", l4+" by PROXY")
+		return askWho(c, "PROXY UNKNOWN\r\n", l4+" itself")
 	})
 	ask("checks: LOCAL and a request", always(l4), func(c net.Conn, _ int) error {
-		return askWho(c, "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", l4+" by PROXY")
+		return askWho(c, "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", l4+" itself")
 	})
 	ask("kubelet: connect and close", always(kubelet), func(c net.Conn, _ int) error { return nil })
 	ask("kubelet: a request", always(kubelet), func(c net.Conn, _ int) error { return askWho(c, "", kubelet+" itself") })

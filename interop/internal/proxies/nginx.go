@@ -43,7 +43,7 @@ stream {
 	}
 %s
 }
-`, streamModule(t), user, ready, stream)}
+`, StreamModule(t), user, ready, stream)}
 	for name, content := range files {
 		all[name] = content
 	}
@@ -58,8 +58,9 @@ stream {
 
 var modulesPath = regexp.MustCompile(`--modules-path=(\S+)`)
 
-// streamModule returns the line that loads nginx's stream module, unless it is built in.
-func streamModule(t testing.TB) string {
+// StreamModule returns the line of a configuration that loads nginx's stream module, and nothing if
+// it is built in.
+func StreamModule(t testing.TB) string {
 	t.Helper()
 	version, err := exec.Command(Need(t, "nginx"), "-V").CombinedOutput()
 	require.NoError(t, err)

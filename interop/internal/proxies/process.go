@@ -20,6 +20,7 @@ import (
 // Spec says how to start a program.
 type Spec struct {
 	Program string // as Need knows it
+	Path    string // of a program that is no Debian package's; Program is then its name in messages
 	Args    []string
 	Env     []string // in addition to the test's own
 	Dir     string   // from Dir: the program runs there
@@ -28,6 +29,9 @@ type Spec struct {
 	Ready func() error
 	// Stop is the signal that ends the program; zero is SIGTERM.
 	Stop syscall.Signal
+	// Enter, if set, is called on the thread that starts the program, to move it into a network
+	// namespace. The thread is used for nothing else.
+	Enter func() error
 }
 
 // Process is a program that a test started. It is stopped when the test ends, and what it wrote to
@@ -60,7 +64,11 @@ func Dir(t testing.TB, files map[string]string) string {
 func Start(t testing.TB, s Spec) *Process {
 	t.Helper()
 	p := &Process{Dir: s.Dir, exited: make(chan struct{}), program: s.Program}
-	p.cmd = exec.Command(Need(t, s.Program), s.Args...)
+	path := s.Path
+	if path == "" {
+		path = Need(t, s.Program)
+	}
+	p.cmd = exec.Command(path, s.Args...)
 	p.cmd.Dir = s.Dir
 	p.cmd.Env = append(os.Environ(), s.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.logs, &p.logs
@@ -73,8 +81,15 @@ func Start(t testing.TB, s Spec) *Process {
 	go func() {
 		// The death signal is tied to the thread that forks: it has to live as long.
 		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := p.cmd.Start()
+		var err error
+		if s.Enter == nil {
+			defer runtime.UnlockOSThread()
+		} else {
+			err = s.Enter()
+		}
+		if err == nil {
+			err = p.cmd.Start()
+		}
 		started <- err
 		if err == nil {
 			p.err = p.cmd.Wait()

@@ -1,0 +1,19 @@
+module github.com/seed2e8fe8ee/proxyproto/interop/kubernetes
+
+go 1.26.0
+
+require (
+	github.com/seed2e8fe8ee/proxyproto v0.0.0
+	github.com/seed2e8fe8ee/proxyproto/interop v0.0.0
+	github.com/stretchr/testify v1.12.1
+)
+
+require (
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
+
+replace (
+	github.com/seed2e8fe8ee/proxyproto => ../../
+	github.com/seed2e8fe8ee/proxyproto/interop => ../
+)
