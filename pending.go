@@ -242,8 +242,11 @@ func (p *pending) claim(v verdict, readErr error) (_ verdict, done bool) {
 // holds reports whether a connection that is served with h is held first: its header is LOCAL and
 // nothing has followed yet. One without deadlines can't be.
 func holds(r *headerReader, h *Header) bool {
-	return h.Version == V2 && h.Command == Local && r.action != Ignore &&
-		len(r.buf.bytes()) == r.size && r.peer.Conn.SetReadDeadline(time.Time{}) == nil
+	if h.Version != V2 || h.Command != Local || r.action == Ignore || len(r.buf.bytes()) != r.size {
+		return false
+	}
+	err := r.peer.Conn.SetReadDeadline(time.Time{})
+	return err == nil || isClosed(err)
 }
 
 func (p *pending) dropClosed() verdict {

@@ -182,7 +182,7 @@ func TestLocalAndTheEndIsAProbe(t *testing.T) {
 				client.Close()
 				a.none(t)
 				s := a.Stats()
-				assert.Equal(t, Stats{Accepted: 1, Probes: 1, Dropped: map[Reason]uint64{}}, s)
+				assert.Equal(t, Stats{Accepted: 1, Probes: 1, Dropped: map[Reason]uint64{}}, s, "%v after %v", action, wait)
 				a.drops.empty(t)
 			})
 		}

@@ -93,7 +93,7 @@ func (r *headerReader) step(h *Header, readErr error) verdict {
 	switch {
 	case readErr == nil, isTimeout(readErr):
 		return undecided
-	case errors.Is(readErr, net.ErrClosed), errors.Is(readErr, io.ErrClosedPipe):
+	case isClosed(readErr):
 		return r.drop(ReasonClosed, readErr)
 	}
 	return r.drop(ReasonBroken, readErr)
@@ -272,6 +272,11 @@ func isEnd(err error) bool {
 	}
 	e, ok := errors.AsType[*net.OpError](err)
 	return ok && e.Op == "read" && !e.Timeout() && !errors.Is(err, net.ErrClosed)
+}
+
+// isClosed reports whether a connection was closed.
+func isClosed(err error) bool {
+	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
 }
 
 // isTimeout reports whether a deadline has ended a read, and not the kernel's patience.
