@@ -39,7 +39,9 @@ func withTLVs(t *testing.T, h *proxyproto.Header) *proxyproto.Header {
 		h.TLVs, err = h.TLVs.Append(tlv.typ, []byte(tlv.value))
 		require.NoError(t, err)
 	}
-	return ofSize(t, h, 256)
+	wire, err := h.AppendTo(nil)
+	require.NoError(t, err)
+	return ofSize(t, h, (len(wire)/64+1)*64)
 }
 
 // ofSize pads h with a NOOP to size bytes.
