@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/seed2e8fe8ee/proxyproto/internal/testenv"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -240,7 +241,7 @@ func TestTextForms(t *testing.T) {
 func TestPeerString(t *testing.T) {
 	client, server := net.Pipe()
 	defer client.Close()
-	unix, unixServer := unixPair(t)
+	unix, unixServer := testenv.UnixPair(t)
 	for want, p := range map[string]Peer{
 		"10.0.0.1:80": {Addr: netip.MustParseAddrPort("10.0.0.1:80"), Conn: server},
 		"unknown":     {},

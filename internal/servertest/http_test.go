@@ -1,4 +1,4 @@
-package proxyproto
+package servertest
 
 import (
 	"bytes"
@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	. "github.com/seed2e8fe8ee/proxyproto"
 )
 
 // whoAmI answers with what a handler knows of its client.

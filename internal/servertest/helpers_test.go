@@ -1,4 +1,6 @@
-package proxyproto
+// Package servertest tests the Listener, the Conn and the Dialer as their users meet them: it has
+// no more of the library than what is exported.
+package servertest
 
 import (
 	"crypto/ecdsa"
@@ -6,18 +8,18 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"io"
 	"math/big"
 	"net"
 	"net/netip"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	. "github.com/seed2e8fe8ee/proxyproto"
 )
 
 // The client that the tests' headers speak of, and what it connected to.
@@ -26,6 +28,22 @@ const (
 	testDestination = "198.51.100.1:443"
 	testLineV1      = "PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n"
 )
+
+// The sizes that the specification gives, and those that the library chooses.
+const (
+	signatureV2 = "\r\n\r\n\x00\r\nQUIT\n"
+	lenV2       = 16 // up to the block
+	lenIPv4     = 12 // an address block
+	lenUnix     = 216
+	lenTLV      = 3 // a TLV's type and length
+	maxHeader   = lenV2 + 1<<16 - 1
+
+	defaultMaxHeaderSize = 4 << 10
+	lenBuffer            = 2 * defaultMaxHeaderSize // of a Read that meets the header
+)
+
+// aLongTimeAgo is a deadline that makes a Read return at once.
+var aLongTimeAgo = time.Unix(1, 0)
 
 // testHeader returns a version 2 header for the test's client.
 func testHeader(tlvs ...byte) Header {
@@ -43,14 +61,6 @@ func testHeader(tlvs ...byte) Header {
 func encode(t testing.TB, h Header) string {
 	t.Helper()
 	b, err := h.AppendTo(nil)
-	require.NoError(t, err)
-	return string(b)
-}
-
-// unhex returns the bytes of a hexadecimal text, in which spaces don't count.
-func unhex(t testing.TB, s string) string {
-	t.Helper()
-	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
 	require.NoError(t, err)
 	return string(b)
 }

@@ -1,4 +1,4 @@
-package proxyproto
+package servertest
 
 import (
 	"errors"
@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	. "github.com/seed2e8fe8ee/proxyproto"
 )
 
 // addrConn is a connection whose ends have any address.
@@ -151,7 +153,9 @@ func TestAttackClaimedLocalSource(t *testing.T) {
 			}()
 			for _, wire := range wires {
 				client := dial(t, ln, wire+"hi")
-				assert.Equal(t, ReasonInvalid, drops.next(t).Reason, "%q", wire)
+				drop := drops.next(t)
+				assert.Equal(t, ReasonInvalid, drop.Reason, "%q", wire)
+				assert.ErrorContains(t, drop, "no client can have this address")
 				assertClosed(t, client)
 			}
 			assert.Equal(t, uint64(len(wires)), ln.Stats().Dropped[ReasonInvalid])

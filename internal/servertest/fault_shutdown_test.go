@@ -1,4 +1,4 @@
-package proxyproto
+package servertest
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	. "github.com/seed2e8fe8ee/proxyproto"
 )
 
 // shutdownServer is an HTTP server in a synctest bubble, whose handler waits for leave if the
@@ -21,6 +23,7 @@ type shutdownServer struct {
 	*http.Server
 	inner    *pipeListener
 	ln       *Listener
+	lazy     bool
 	leave    chan struct{}
 	hijacked chan net.Conn
 	served   chan error
@@ -30,7 +33,7 @@ type shutdownServer struct {
 func newShutdownServer(t *testing.T, cfg Config) *shutdownServer {
 	t.Helper()
 	s := &shutdownServer{
-		inner: newPipeListener(), leave: make(chan struct{}),
+		inner: newPipeListener(), lazy: cfg.Lazy, leave: make(chan struct{}),
 		hijacked: make(chan net.Conn, 1), served: make(chan error, 1),
 	}
 	cfg.Policy = Always(Require)
@@ -204,7 +207,7 @@ func (s *shutdownServer) nothingLeft(t *testing.T) {
 	synctest.Wait()
 	stats := s.ln.Stats()
 	assert.Zero(t, stats.Pending)
-	if !s.ln.cfg.Lazy { // a pipe that its reader has closed says that it is broken
+	if !s.lazy { // a pipe that its reader has closed says that it is broken
 		assert.Equal(t, stats.TotalDropped(), stats.Dropped[ReasonClosed])
 	}
 	assert.NotContains(t, s.logged.String(), "panic")

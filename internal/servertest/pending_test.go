@@ -1,4 +1,4 @@
-package proxyproto
+package servertest
 
 import (
 	"crypto/tls"
@@ -13,9 +13,16 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	. "github.com/seed2e8fe8ee/proxyproto"
 )
 
 const localV2 = signatureV2 + "\x20\x00\x00\x00"
+
+const (
+	probeHold      = 100 * time.Millisecond // how long a LOCAL header alone is held back
+	interruptGrace = time.Second            // how long a Read may take to note its deadline
+)
 
 // accepting is a Listener over pipes whose Accept is called all the time.
 type accepting struct {
@@ -346,7 +353,7 @@ func TestEvictedWhileValidated(t *testing.T) {
 // Together the counts never exceed Accepted.
 func TestStatsNeverExceedAccepted(t *testing.T) {
 	ln := listen(t, &Config{Policy: Always(Require)})
-	go whoServerOf(ln)
+	go whoServer(ln)
 	var stop atomic.Bool
 	done := make(chan struct{})
 	go func() {
@@ -367,15 +374,4 @@ func TestStatsNeverExceedAccepted(t *testing.T) {
 	}
 	stop.Store(true)
 	<-done
-}
-
-// whoServerOf accepts from ln and closes what it gets.
-func whoServerOf(ln net.Listener) {
-	for {
-		c, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		c.Close()
-	}
 }

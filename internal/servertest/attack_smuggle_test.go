@@ -1,4 +1,4 @@
-package proxyproto
+package servertest
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	. "github.com/seed2e8fe8ee/proxyproto"
 	"github.com/seed2e8fe8ee/proxyproto/internal/wiretest"
 )
 
@@ -186,11 +187,16 @@ func lateHalf(t *testing.T, action Action, lazy bool, wire string, split int) {
 	})
 }
 
+// hasBegun reports whether b has all that tells a header from other protocols.
+func hasBegun(b []byte) bool {
+	return bytes.HasPrefix(b, []byte("PROXY ")) || bytes.HasPrefix(b, []byte(signatureV2))
+}
+
 // What has begun as a header is never payload, broken or cut off, under no Action.
 func TestAttackBrokenHeaderAsPayload(t *testing.T) {
 	refused := 0
 	for _, row := range wiretest.Rows() {
-		if row.Err == nil || row.Err == wiretest.ErrNoHeader || !begun(row.Wire) {
+		if row.Err == nil || row.Err == wiretest.ErrNoHeader || !hasBegun(row.Wire) {
 			continue
 		}
 		for _, action := range []Action{Require, Optional, Ignore} {
@@ -251,7 +257,7 @@ func TestAttackByUntrustedPeer(t *testing.T) {
 				}
 				inner, err := net.Listen("tcp", "127.0.0.1:0")
 				require.NoError(t, err)
-				policy := Rules(action, Rule{netip.MustParsePrefix("192.0.2.0/24"), Require})
+				policy := Rules(action, Rule{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Action: Require})
 				ln, err := NewListener(inner, &Config{Policy: policy, Lazy: lazy})
 				require.NoError(t, err)
 				t.Cleanup(func() { ln.Close() })

@@ -1,4 +1,4 @@
-package proxyproto
+package servertest
 
 import (
 	"crypto/tls"
@@ -9,6 +9,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	. "github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/internal/wiretest"
 )
 
 func udpAddr(s string) net.Addr { return net.UDPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
@@ -147,7 +150,7 @@ func TestForward(t *testing.T) {
 }
 
 func unhexTLVs(t *testing.T, tlvs ...string) []byte {
-	return []byte(unhex(t, strings.Join(tlvs, "")))
+	return []byte(wiretest.Hex(strings.Join(tlvs, "")))
 }
 
 // A checksum is of one header. What is forwarded has it only if it is appended anew.

@@ -1,4 +1,4 @@
-package proxyproto
+package servertest
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	. "github.com/seed2e8fe8ee/proxyproto"
 )
 
 // dropOf is a drop for a reason, and peerAt a peer with an address.
@@ -60,12 +63,15 @@ func (w lockedWriter) Write(p []byte) (int, error) {
 	return w.out.Write(p)
 }
 
+// sampleMost is how many drops SampleDrops passes on in a minute.
+const sampleMost = 128
+
 func TestLogDropsLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, lines := logLines()
 		onDrop := LogDrops(l)
 		for range 3 {
-			onDrop(ownProxy, &DropError{ReasonNoHeader, ErrNoHeader, []byte("GET /\r\n")})
+			onDrop(ownProxy, &DropError{Reason: ReasonNoHeader, Err: ErrNoHeader, Bytes: []byte("GET /\r\n")})
 		}
 		onDrop(ownProxy, dropOf(ReasonBroken))
 		onDrop(ownProxy, dropOf(ReasonRejected))
@@ -87,7 +93,7 @@ func TestLogDropsLines(t *testing.T) {
 
 // What a peer sent can't add lines, fields or control characters, in text and in JSON.
 func TestLogDropsOfHostileBytes(t *testing.T) {
-	hostile := &DropError{ReasonNoHeader, ErrNoHeader, []byte("\n\x1b[2J level=\"\u202e\u009b")}
+	hostile := &DropError{Reason: ReasonNoHeader, Err: ErrNoHeader, Bytes: []byte("\n\x1b[2J level=\"\u202e\u009b")}
 	l, lines := logLines()
 	LogDrops(l)(ownProxy, hostile)
 	line := lines()
@@ -131,7 +137,7 @@ func TestLogDropsHelpsWithEmptyTrustList(t *testing.T) {
 	require.NoError(t, err)
 	defer unix.Close()
 	go unix.Accept()
-	c, err := (&Dialer{}).dial(t.Context(), "unix", unix.Addr().String())
+	c, err := net.Dial("unix", unix.Addr().String())
 	require.NoError(t, err)
 	defer c.Close()
 	assertClosed(t, c)
@@ -176,6 +182,10 @@ func TestSampleDropsInAnyMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var passed []time.Time
 		var suppressed uint64
+		type dropKey struct {
+			addr   netip.Addr
+			reason Reason
+		}
 		last := map[dropKey]time.Time{}
 		onDrop := SampleDrops(func(p Peer, drop *DropError, n uint64) {
 			key := dropKey{p.Addr.Addr(), drop.Reason}

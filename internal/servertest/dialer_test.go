@@ -1,4 +1,4 @@
-package proxyproto
+package servertest
 
 import (
 	"context"
@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	. "github.com/seed2e8fe8ee/proxyproto"
 )
 
 // recordedConn notes what is written to it and how it ends.

@@ -1,6 +1,6 @@
 //go:build linux
 
-package proxyproto
+package servertest
 
 import (
 	"bufio"
@@ -20,6 +20,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	. "github.com/seed2e8fe8ee/proxyproto"
 )
 
 // The attacks need many descriptors at both ends, so the attackers are a process of their own: this

@@ -1,4 +1,4 @@
-package proxyproto
+package servertest
 
 import (
 	"bytes"
@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	. "github.com/seed2e8fe8ee/proxyproto"
 	"github.com/seed2e8fe8ee/proxyproto/internal/testenv"
 )
 
@@ -307,7 +308,7 @@ func TestCloseDoesntReset(t *testing.T) {
 		t.Skip("only where a socket can be read without waiting")
 	}
 	for _, action := range []Action{Require, Optional, Ignore} {
-		client, server := unixPair(t) // what is written is at the other end at once
+		client, server := testenv.UnixPair(t) // what is written is at the other end at once
 		c, err := NewConn(server, &Config{Policy: Always(action)})
 		require.NoError(t, err)
 		require.NoError(t, c.SetReadDeadline(aLongTimeAgo))
@@ -334,20 +335,6 @@ func clientHello(t testing.TB) []byte {
 	n, err := server.Read(b)
 	require.NoError(t, err)
 	return b[:n]
-}
-
-// unixPair returns the two ends of a connection over a Unix socket.
-func unixPair(t testing.TB) (client, server net.Conn) {
-	t.Helper()
-	ln, err := net.Listen("unix", t.TempDir()+"/socket")
-	require.NoError(t, err)
-	defer ln.Close()
-	client, err = net.Dial("unix", ln.Addr().String())
-	require.NoError(t, err)
-	server, err = ln.Accept()
-	require.NoError(t, err)
-	t.Cleanup(func() { client.Close(); server.Close() })
-	return client, server
 }
 
 // TLS inside, and a client that never reads: the server's half of the handshake is stuck in Write,
