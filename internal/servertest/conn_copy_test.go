@@ -163,6 +163,8 @@ func TestLazyWriteTo(t *testing.T) {
 // eofWriter fails as a connection doesn't.
 type eofWriter struct{ net.Conn }
 
+func (eofWriter) Write([]byte) (int, error) { return 0, io.EOF }
+
 // io.Copy reports a writer's io.EOF, as it does for a bare connection; only the reader's is the end.
 func TestWritersEOFIsAnError(t *testing.T) {
 	client, server := tcpPair(t)

@@ -296,5 +296,3 @@ func TestFromConn(t *testing.T) {
 		assert.False(t, ok)
 	}
 }
-
-func (eofWriter) Write([]byte) (int, error) { return 0, io.EOF }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"syscall"
 	"testing"
@@ -86,6 +87,10 @@ func TestInnerErrorsArePassedOn(t *testing.T) {
 
 // timedOutConn is a connection that TCP has given up.
 type timedOutConn struct{ net.Conn }
+
+func (timedOutConn) Read([]byte) (int, error) {
+	return 0, &net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ETIMEDOUT)}
+}
 
 // A timeout that nobody has asked for ends a connection, and doesn't leave it behind.
 func TestTimeoutOfTheConnectionItself(t *testing.T) {
@@ -243,6 +248,8 @@ func TestCloseWhileAcceptLooks(t *testing.T) {
 
 // rudeListener has an error of its own when it is closed, and no address.
 type rudeListener struct{ *pipeListener }
+
+func (rudeListener) Addr() net.Addr { return nil }
 
 func (ln rudeListener) Accept() (net.Conn, error) {
 	c, err := ln.pipeListener.Accept()
