@@ -60,7 +60,7 @@ unit:
 	echo "tests of allocations"; \
 	$(TESTS) --jsonfile $(OUT)/test/allocs.json -- -run Alloc ./... || failed=1; \
 	echo "tests of what systems other than Unix get"; \
-	$(TESTS) --jsonfile $(OUT)/test/portable.json -- -tags portable . || failed=1; \
+	$(TESTS) --jsonfile $(OUT)/test/portable.json -- -tags portable . ./internal/servertest || failed=1; \
 	$(call COUNT,$(OUT)/test); \
 	exit $$failed
 

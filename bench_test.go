@@ -122,7 +122,9 @@ func BenchmarkPolicy(b *testing.B) {
 	for _, size := range []int{1, 100, 10_000} {
 		random := rand.New(rand.NewPCG(1, 2))
 		address := func(last byte) netip.Addr {
-			return netip.AddrFrom4([4]byte{byte(1 + random.IntN(220)), byte(random.IntN(256)), byte(random.IntN(256)), last})
+			return netip.AddrFrom4([4]byte{
+				byte(1 + random.IntN(220)), byte(random.IntN(256)), byte(random.IntN(256)), last,
+			})
 		}
 		prefixes := make([]netip.Prefix, size)
 		for i := range prefixes {
@@ -155,7 +157,11 @@ func BenchmarkShortConn(b *testing.B) {
 	for _, c := range []struct {
 		name string
 		cfg  *Config
-	}{{"bare", nil}, {"eager", &Config{Policy: Always(Require)}}, {"lazy", &Config{Policy: Always(Require), Lazy: true}}} {
+	}{
+		{"bare", nil},
+		{"eager", &Config{Policy: Always(Require)}},
+		{"lazy", &Config{Policy: Always(Require), Lazy: true}},
+	} {
 		b.Run(c.name, func(b *testing.B) { benchShortConn(b, c.cfg) })
 	}
 }
@@ -181,7 +187,8 @@ func benchShortConn(b *testing.B, cfg *Config) {
 			}
 			go func() {
 				defer c.Close()
-				if _, err := io.ReadFull(c, make([]byte, want)); err == nil && c.RemoteAddr() != nil {
+				_, err := io.ReadFull(c, make([]byte, want))
+				if err == nil && c.RemoteAddr() != nil {
 					io.WriteString(c, answer)
 				}
 			}()

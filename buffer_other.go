@@ -15,7 +15,8 @@ func (b *buffer) readNow(net.Conn) error { return errNothingYet }
 // would make the kernel send a reset, which can overtake what was written. It waits for a
 // millisecond, since a read whose deadline has passed reads nothing.
 func (b *buffer) readLast(conn net.Conn) {
-	if tcp, ok := conn.(*net.TCPConn); ok && tcp.SetReadDeadline(time.Now().Add(time.Millisecond)) == nil {
+	if tcp, ok := conn.(*net.TCPConn); ok &&
+		tcp.SetReadDeadline(time.Now().Add(time.Millisecond)) == nil {
 		tcp.Read(b.data)
 	}
 }

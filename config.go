@@ -28,9 +28,10 @@ type Config struct {
 
 	// HeaderTimeout is how long a peer may take to send its header, from the moment the
 	// connection is accepted; for a lazy one, and for one that may do without a header, from its
-	// first byte on, and for Conn.ReadHeader from its call. Zero is 5 seconds: the spec (section 2) asks for 3 at least, so that a lost
-	// segment can be sent again. -1 is no limit: then only MaxPending ends the wait. Other
-	// negative values, and positive ones under a millisecond, are an error.
+	// first byte on, and for Conn.ReadHeader from its call. Zero is 5 seconds: the spec (section 2)
+	// asks for 3 at least, so that a lost segment can be sent again. -1 is no limit: then only
+	// MaxPending ends the wait. Other negative values, and positive ones under a millisecond, are
+	// an error.
 	HeaderTimeout time.Duration
 
 	// MaxHeaderSize is the longest header that is accepted, in bytes, with its TLVs. Zero is

@@ -155,9 +155,9 @@ func (c *Conn) Header() *Header {
 func (c *Conn) NetConn() net.Conn { return c.inner }
 
 // RemoteAddr returns the header's source, the client's address, as a *net.TCPAddr,
-// *net.UDPAddr or *net.UnixAddr. It is the socket's if there is no header or if the header has none:
-// LOCAL, UNKNOWN and UNSPEC. It never blocks. The address is a part of c: copy it to keep it for
-// longer than the connection.
+// *net.UDPAddr or *net.UnixAddr. It is the socket's if there is no header or if the header has
+// none: LOCAL, UNKNOWN and UNSPEC. It never blocks. The address is a part of c: copy it to keep it
+// for longer than the connection.
 func (c *Conn) RemoteAddr() net.Addr {
 	if !c.hasAddrs() {
 		return c.inner.RemoteAddr()
@@ -265,8 +265,9 @@ func (c *Conn) drainTo(w io.Writer, limit int64) (n int64, ended bool, err error
 // Write writes to the client. It never waits for the header.
 func (c *Conn) Write(p []byte) (int, error) { return c.inner.Write(p) }
 
-// ReadFrom copies from r to the client, as io.Copy does; io.Copy calls it. The inner connection sees the
-// source itself, so that a file is sent by sendfile and another connection, a Conn too, by splice.
+// ReadFrom copies from r to the client, as io.Copy does; io.Copy calls it. The inner connection
+// sees the source itself, so that a file is sent by sendfile and another connection, a Conn too, by
+// splice.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	limited, ok := r.(*io.LimitedReader)
 	if !ok {

@@ -23,14 +23,15 @@
 // # Slow and bad peers
 //
 // Accept returns a connection when its header is there and valid. Headers that come late are
-// awaited side by side, each for Config.HeaderTimeout and Config.MaxPending at a time, so that no peer
-// delays another. What a peer does wrong is never an error of Accept: the connection is closed,
-// counted in [Stats], and told to Config.OnDrop with the version, the byte and the rule of the spec.
+// awaited side by side, each for Config.HeaderTimeout and Config.MaxPending at a time, so that no
+// peer delays another. What a peer does wrong is never an error of Accept: the connection is
+// closed, counted in [Stats], and told to Config.OnDrop with the version, the byte and the rule of
+// the spec.
 //
 // # Without a Listener
 //
-// [NewConn] wraps a connection of an accept loop of your own. [Parse] and [Header.AppendTo] read and
-// write headers in memory; they do no I/O and don't allocate.
+// [NewConn] wraps a connection of an accept loop of your own. [Parse] and [Header.AppendTo] read
+// and write headers in memory; they do no I/O and don't allocate.
 //
 // # Sending
 //

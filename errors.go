@@ -102,16 +102,17 @@ var ruleTexts = [rules]string{
 	badAddr:         "expected an IPv4 or IPv6 address (section 2.1)",
 	badUnixAddr: "expected an IP address: nginx writes its Unix socket's name here, " +
 		"let it listen on 127.0.0.1 (section 2.1)",
-	badIPv4Digit:    "expected a decimal number of an IPv4 address (section 2.1)",
-	badIPv4Range:    "a number of an IPv4 address is over 255 (section 2.1)",
-	badIPv4Dot:      "expected a dot between the numbers of an IPv4 address (section 2.1)",
-	badIPv4Zero:     "a number of an IPv4 address has a leading zero (section 2.1)",
-	badIPv6Digit:    "expected a group of hexadecimal digits of an IPv6 address (section 2.1)",
-	badIPv6Group:    "a group of an IPv6 address has more than four digits (section 2.1)",
-	badIPv6Count:    "an IPv6 address has more than 128 bits (section 2.1)",
-	badIPv6Gap:      "an IPv6 address has a second double colon (section 2.1)",
-	badIPv6Colon:    "an IPv6 address has less than 128 bits and no double colon (section 2.1)",
-	badIPv6Dotted:   "an IPv4 address can only be the last 32 bits of an IPv6 address (section 2.1)",
+	badIPv4Digit: "expected a decimal number of an IPv4 address (section 2.1)",
+	badIPv4Range: "a number of an IPv4 address is over 255 (section 2.1)",
+	badIPv4Dot:   "expected a dot between the numbers of an IPv4 address (section 2.1)",
+	badIPv4Zero:  "a number of an IPv4 address has a leading zero (section 2.1)",
+	badIPv6Digit: "expected a group of hexadecimal digits of an IPv6 address (section 2.1)",
+	badIPv6Group: "a group of an IPv6 address has more than four digits (section 2.1)",
+	badIPv6Count: "an IPv6 address has more than 128 bits (section 2.1)",
+	badIPv6Gap:   "an IPv6 address has a second double colon (section 2.1)",
+	badIPv6Colon: "an IPv6 address has less than 128 bits and no double colon (section 2.1)",
+	badIPv6Dotted: "an IPv4 address can only be the last 32 bits of an IPv6 address " +
+		"(section 2.1)",
 	badIPv6Length:   "an IPv6 address has more than 39 characters (section 2.1)",
 	badPortDigit:    "expected a decimal port (section 2.1)",
 	badPortRange:    "a port is over 65535 (section 2.1)",
@@ -153,7 +154,7 @@ const (
 	ReasonInvalid                      // Config.Validate refused the header
 	ReasonBroken                       // reading failed inside the header, by a reset for example
 	ReasonClosed                       // we closed it, or the Listener, before the header was there
-	ReasonLate                         // the header came after the connection had been served without
+	ReasonLate                         // the header came after the connection was served without
 	reasons
 )
 

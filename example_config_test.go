@@ -97,7 +97,8 @@ func ExampleConfig_clientCertificate() {
 		Policy: proxyproto.Always(proxyproto.Require),
 		Validate: func(p proxyproto.Peer, _ *proxyproto.Header) error {
 			state := p.Conn.(*tls.Conn).ConnectionState()
-			if len(state.VerifiedChains) == 0 || state.VerifiedChains[0][0].VerifyHostname("proxy.internal") != nil {
+			if len(state.VerifiedChains) == 0 ||
+				state.VerifiedChains[0][0].VerifyHostname("proxy.internal") != nil {
 				return errors.New("not our proxy's certificate")
 			}
 			return nil

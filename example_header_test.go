@@ -197,11 +197,17 @@ func headerFromProxy() proxyproto.Header {
 	if err != nil {
 		panic(err)
 	}
-	ssl := proxyproto.SSL{Client: proxyproto.ClientSSL | proxyproto.ClientCertConn | proxyproto.ClientCertSess}
+	ssl := proxyproto.SSL{
+		Client: proxyproto.ClientSSL | proxyproto.ClientCertConn | proxyproto.ClientCertSess,
+	}
 	ssl.TLVs, _ = ssl.TLVs.Append(proxyproto.SubtypeSSLVersion, []byte("TLSv1.3"))
 	ssl.TLVs, _ = ssl.TLVs.Append(proxyproto.SubtypeSSLCN, []byte("client.example"))
 	ssl.TLVs, _ = ssl.TLVs.Append(proxyproto.SubtypeSSLClientCert, der)
-	h := proxyproto.Header{Version: proxyproto.V2, Command: proxyproto.Proxy, Protocol: proxyproto.TCP4}
+	h := proxyproto.Header{
+		Version:  proxyproto.V2,
+		Command:  proxyproto.Proxy,
+		Protocol: proxyproto.TCP4,
+	}
 	h.TLVs, err = ssl.AppendTo(nil)
 	if err != nil {
 		panic(err)

@@ -150,7 +150,8 @@ func ExampleConfig_validate() {
 	cfg := &proxyproto.Config{
 		Policy: proxyproto.Trust(netip.MustParsePrefix("10.0.0.0/8")),
 		Validate: func(peer proxyproto.Peer, h *proxyproto.Header) error {
-			if source := h.Source.Addr().Unmap(); source.IsLoopback() || source.IsLinkLocalUnicast() {
+			if source := h.Source.Addr().Unmap(); source.IsLoopback() ||
+				source.IsLinkLocalUnicast() {
 				return fmt.Errorf("%v claims to be %v", peer, source)
 			}
 			return nil

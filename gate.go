@@ -271,7 +271,8 @@ func (g *gate) interruptWhenDone(ctx context.Context, c *Conn) (end func()) {
 		}
 		g.canceled = true
 		g.apply(c)
-		time.AfterFunc(interruptGrace, func() { g.expire(c, func() bool { return g.reading == id }) })
+		time.AfterFunc(interruptGrace,
+			func() { g.expire(c, func() bool { return g.reading == id }) })
 	})
 	return func() {
 		stop()

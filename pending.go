@@ -118,7 +118,8 @@ func (ln *Listener) expel(p *pending, why Reason) {
 func (ln *Listener) setTimer() {
 	var due time.Time
 	for _, q := range ln.queues() {
-		if q.first != nil && !q.first.limit.IsZero() && (due.IsZero() || q.first.limit.Before(due)) {
+		if q.first != nil && !q.first.limit.IsZero() &&
+			(due.IsZero() || q.first.limit.Before(due)) {
 			due = q.first.limit
 		}
 	}

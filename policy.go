@@ -176,7 +176,8 @@ func ParsePrefixes(prefixes ...string) ([]netip.Prefix, error) {
 			p, err = plainPrefix(p)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("proxyproto: %q is neither an IP address nor a CIDR range: %w", s, err)
+			return nil, fmt.Errorf("proxyproto: %q is neither an IP address nor a CIDR range: %w",
+				s, err)
 		}
 		parsed[i] = p
 	}
@@ -211,9 +212,9 @@ type Rule struct {
 // of IPv4-mapped addresses is one of IPv4, and no shorter prefix of IPv6 (::/0, say) contains IPv4.
 // A peer without an IP address (a Unix socket) gets otherwise.
 //
-// It panics if a prefix is invalid (the zero Prefix, for example) or one of IPv4-mapped addresses that
-// is shorter than /96, since a rule that never matches would be worse. The Policy costs a binary
-// search and doesn't allocate.
+// It panics if a prefix is invalid (the zero Prefix, for example) or one of IPv4-mapped addresses
+// that is shorter than /96, since a rule that never matches would be worse. The Policy costs a
+// binary search and doesn't allocate.
 func Rules(otherwise Action, rules ...Rule) Policy {
 	t := newRangeTable(otherwise, rules)
 	return func(peer Peer) Action {

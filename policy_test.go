@@ -36,18 +36,28 @@ func TestParseTrust(t *testing.T) {
 		untrusted []string
 	}{
 		{nil, nil, []string{"10.0.0.1", "::1", ""}},
-		{[]string{"10.0.0.0/8"}, []string{"10.0.0.0", "10.255.255.255", "::ffff:10.1.2.3"}, []string{"9.255.255.255", "11.0.0.0", "::", "::10.0.0.1", ""}},
+		{[]string{"10.0.0.0/8"}, []string{"10.0.0.0", "10.255.255.255", "::ffff:10.1.2.3"},
+			[]string{"9.255.255.255", "11.0.0.0", "::", "::10.0.0.1", ""}},
 		{[]string{"10.1.2.3/8"}, []string{"10.255.255.255"}, []string{"11.0.0.0"}},
-		{[]string{"192.0.2.1"}, []string{"192.0.2.1", "::ffff:192.0.2.1"}, []string{"192.0.2.0", "192.0.2.2"}},
-		{[]string{" 192.0.2.1", "192.0.2.3 "}, []string{"192.0.2.1", "192.0.2.3"}, []string{"192.0.2.2"}},
-		{[]string{"::ffff:10.0.0.0/104"}, []string{"10.0.0.1", "::ffff:10.0.0.1"}, []string{"11.0.0.1"}},
+		{[]string{"192.0.2.1"}, []string{"192.0.2.1", "::ffff:192.0.2.1"},
+			[]string{"192.0.2.0", "192.0.2.2"}},
+		{[]string{" 192.0.2.1", "192.0.2.3 "}, []string{"192.0.2.1", "192.0.2.3"},
+			[]string{"192.0.2.2"}},
+		{[]string{"::ffff:10.0.0.0/104"}, []string{"10.0.0.1", "::ffff:10.0.0.1"},
+			[]string{"11.0.0.1"}},
 		{[]string{"::ffff:192.0.2.1"}, []string{"192.0.2.1"}, []string{"192.0.2.2"}},
-		{[]string{"0.0.0.0/0"}, []string{"0.0.0.0", "255.255.255.255", "::ffff:1.2.3.4"}, []string{"::1", "2001:db8::1", ""}},
-		{[]string{"::/0"}, []string{"::", "2001:db8::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fe80::1%eth0"}, []string{"10.0.0.1", "::ffff:10.0.0.1", ""}},
+		{[]string{"0.0.0.0/0"}, []string{"0.0.0.0", "255.255.255.255", "::ffff:1.2.3.4"},
+			[]string{"::1", "2001:db8::1", ""}},
+		{[]string{"::/0"},
+			[]string{"::", "2001:db8::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+				"fe80::1%eth0"},
+			[]string{"10.0.0.1", "::ffff:10.0.0.1", ""}},
 		{[]string{"::/0", "0.0.0.0/0"}, []string{"::", "10.0.0.1"}, []string{""}},
 		{[]string{"fe80::/10"}, []string{"fe80::1", "fe80::1%eth0"}, []string{"fec0::1"}},
-		{[]string{"2001:db8::/32", "2001:db8::1"}, []string{"2001:db8::1", "2001:db8:ffff::"}, []string{"2001:db9::"}},
-		{[]string{"255.255.255.255"}, []string{"255.255.255.255"}, []string{"255.255.255.254", "::1:0:0:0"}},
+		{[]string{"2001:db8::/32", "2001:db8::1"}, []string{"2001:db8::1", "2001:db8:ffff::"},
+			[]string{"2001:db9::"}},
+		{[]string{"255.255.255.255"}, []string{"255.255.255.255"},
+			[]string{"255.255.255.254", "::1:0:0:0"}},
 	} {
 		p, err := ParseTrust(row.prefixes...)
 		require.NoError(t, err)
@@ -58,17 +68,22 @@ func TestParseTrust(t *testing.T) {
 			assert.Equal(t, Reject, ask(p, peer), "%v: %q", row.prefixes, peer)
 		}
 	}
-	for _, bad := range []string{"", "10", "10.0.0.0/33", "10.0.0.256", "10.0.0.0/", "/8", "2001:db8::/129", "example.com",
-		"fe80::1%eth0", "fe80::1%eth0/64", "10.0.0.1:80", "10.0.0.0/8,10.1.0.0/16",
+	for _, bad := range []string{"", "10", "10.0.0.0/33", "10.0.0.256", "10.0.0.0/", "/8",
+		"2001:db8::/129", "example.com", "fe80::1%eth0", "fe80::1%eth0/64", "10.0.0.1:80",
+		"10.0.0.0/8,10.1.0.0/16",
 		"::ffff:10.0.0.0/8", "::ffff:10.0.0.0/95"} {
 		p, err := ParseTrust("10.0.0.0/8", bad)
 		assert.Nil(t, p)
-		assert.ErrorContains(t, err, `proxyproto: "`+bad+`" is neither an IP address nor a CIDR range`)
+		assert.ErrorContains(t, err,
+			`proxyproto: "`+bad+`" is neither an IP address nor a CIDR range`)
 	}
 }
 
 func TestRules(t *testing.T) {
-	rule := func(prefix string, action Action) Rule { return Rule{netip.MustParsePrefix(prefix), action} }
+	rule := func(prefix string, action Action) Rule {
+		return Rule{netip.MustParsePrefix(prefix),
+			action}
+	}
 	p := Rules(Optional,
 		rule("10.0.0.0/8", Require),
 		rule("10.1.0.0/16", Skip),
@@ -140,7 +155,9 @@ func TestRulesAgainstSlowOnes(t *testing.T) {
 		case 0:
 			b[10], b[11] = 0xff, 0xff
 		case 1:
-			b[0], b[7], b[8] = byte(random.Uint32())&0x81, byte(random.Uint32())&1, byte(random.Uint32())&0x80
+			b[0] = byte(random.Uint32()) & 0x81
+			b[7] = byte(random.Uint32()) & 1
+			b[8] = byte(random.Uint32()) & 0x80
 		}
 		return netip.AddrFrom16(b)
 	}
@@ -160,7 +177,8 @@ func TestRulesAgainstSlowOnes(t *testing.T) {
 		p := Rules(Require, rules...)
 		for range 50 {
 			peer := addr()
-			require.Equal(t, slowRules(Require, rules, peer), ask(p, peer.String()), "%v of %v", peer, rules)
+			require.Equal(t, slowRules(Require, rules, peer), ask(p, peer.String()), "%v of %v",
+				peer, rules)
 		}
 	}
 }
@@ -224,13 +242,15 @@ func TestTextForms(t *testing.T) {
 	}
 	for _, bad := range []string{"", "Require", "requires", "V1", "v3", "Late", "0"} {
 		var a Action
-		assert.ErrorContains(t, a.UnmarshalText([]byte(bad)), "expected reject, require, skip, optional, ignore")
+		assert.ErrorContains(t, a.UnmarshalText([]byte(bad)),
+			"expected reject, require, skip, optional, ignore")
 		var v Version
 		assert.ErrorContains(t, v.UnmarshalText([]byte(bad)), "expected v1 or v2")
 		var r Reason
 		assert.ErrorContains(t, r.UnmarshalText([]byte(bad)), "there is no reason")
 	}
-	for _, bad := range []encoding.TextMarshaler{Action(5), Version(0), Version(3), Reason(0), reasons} {
+	for _, bad := range []encoding.TextMarshaler{Action(5), Version(0), Version(3), Reason(0),
+		reasons} {
 		_, err := bad.MarshalText()
 		assert.ErrorContains(t, err, "proxyproto: there is no")
 	}

@@ -47,8 +47,8 @@ func ReadHeader(r *bufio.Reader) (*Header, error) {
 		size, _ := declaredSize(b)
 		need = max(size, len(b)+1)
 		if need > r.Size() {
-			return nil, fmt.Errorf("%w: %d bytes or more, and the reader's buffer has %d", err, need,
-				r.Size())
+			return nil, fmt.Errorf("%w: %d bytes or more, and the reader's buffer has %d",
+				err, need, r.Size())
 		}
 	}
 }
@@ -288,8 +288,9 @@ func isTimeout(err error) bool {
 // The causes of drops whose Reason says all.
 const (
 	errRejected = dropReason("the policy rejects this peer")
-	errEvicted  = dropReason("too many connections wait for their headers, this one for the longest time")
-	errLate     = dropReason("a header came after the connection had been served without one")
+	errEvicted  = dropReason("too many connections wait for their headers, " +
+		"this one for the longest time")
+	errLate = dropReason("a header came after the connection had been served without one")
 )
 
 // A timeoutError is the cause of ReasonTimeout.
@@ -339,7 +340,8 @@ func notAHeader(b []byte) error {
 		return strangerSSH
 	}
 	for _, method := range []string{
-		"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT ", "PRI * HTTP/2",
+		"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT ",
+		"PRI * HTTP/2",
 	} {
 		if bytes.HasPrefix(b, []byte(method)) {
 			return strangerHTTP

@@ -20,7 +20,7 @@ type ClientFlags uint8
 const (
 	ClientSSL      ClientFlags = 0x01 // it connected over TLS
 	ClientCertConn ClientFlags = 0x02 // it presented a certificate on this connection
-	ClientCertSess ClientFlags = 0x04 // it presented one at least once in this connection's TLS session
+	ClientCertSess ClientFlags = 0x04 // it presented one at least once in its TLS session
 )
 
 // Unverified is an SSL.Verify for senders that have no number to say why: OpenSSL's
@@ -85,8 +85,8 @@ func (s SSL) Verified() bool {
 //
 // Don't authorize by it: ask the certificate, which [SSL.ClientCert] returns if the proxy sends it,
 // for its DNS names, or another field that its authority answers for. The name needn't be unique,
-// nor a host name. And HAProxy and nginx copy its bytes without their encoding: a name of two Chinese
-// characters in an old form, BMPString, can have the bytes of "root".
+// nor a host name. And HAProxy and nginx copy its bytes without their encoding: a name of two
+// Chinese characters in an old form, BMPString, can have the bytes of "root".
 //
 // The name in a certificate that isn't verified is whatever the client likes. It is available from
 // TLVs, as [SubtypeSSLCN].
@@ -110,8 +110,8 @@ func printable(b []byte) bool {
 	return true
 }
 
-// ClientCert returns the client's certificate in DER (section 2.2.6), for x509.ParseCertificate, and
-// whether there is one and it is verified: see [SSL.Verified]. Few proxies send it.
+// ClientCert returns the client's certificate in DER (section 2.2.6), for x509.ParseCertificate,
+// and whether there is one and it is verified: see [SSL.Verified]. Few proxies send it.
 //
 // A certificate that the proxy didn't verify is available from TLVs, as [SubtypeSSLClientCert]. To
 // verify it yourself, check that s.TLS() holds and that
@@ -149,8 +149,8 @@ func (s SSL) Group() ([]byte, bool) { return s.TLVs.Lookup(SubtypeSSLGroup) }
 func (s SSL) SigScheme() ([]byte, bool) { return s.TLVs.Lookup(SubtypeSSLSigScheme) }
 
 // AppendTo appends an SSL TLV to t, for a header to be sent, and returns the extended vectors.
-// Fill s.TLVs with [TLVs.Append]: the spec wants a [SubtypeSSLVersion] along with [ClientSSL], and a
-// [SubtypeSSLCN] if there is a certificate with a name.
+// Fill s.TLVs with [TLVs.Append]: the spec wants a [SubtypeSSLVersion] along with [ClientSSL], and
+// a [SubtypeSSLCN] if there is a certificate with a name.
 //
 // It is an error, with t returned as it was, if s.TLVs aren't well-formed, if they would no longer
 // fit in a header, or if Verify is 0 without a certificate: the spec asks for another number

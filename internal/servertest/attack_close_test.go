@@ -126,7 +126,10 @@ type pumped struct {
 
 func (c pumped) Read([]byte) (int, error) { <-c.closed; return 0, net.ErrClosed }
 func (c pumped) NetConn() net.Conn        { return c.Conn }
-func (c pumped) Close() error             { c.once.Do(func() { close(c.closed) }); return c.Conn.Close() }
+func (c pumped) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
 
 // Config.MaxPending and HeaderTimeout end the wait; Listener.Close: "The goroutines of these
 // connections end without waiting for their peers."

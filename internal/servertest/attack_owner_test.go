@@ -108,7 +108,8 @@ func TestAttackOwnerSpuriousTimeoutOfReadStress(t *testing.T) {
 	var wg sync.WaitGroup
 	for range conns {
 		client, server := tcpPair(t)
-		c, err := NewConn(server, &Config{Policy: Always(Optional), HeaderTimeout: 50 * time.Millisecond})
+		c, err := NewConn(server,
+			&Config{Policy: Always(Optional), HeaderTimeout: 50 * time.Millisecond})
 		require.NoError(t, err)
 		wg.Go(func() {
 			defer c.Close()
@@ -198,8 +199,8 @@ func (c itself) NetConn() net.Conn {
 	return c
 }
 
-// Config: "no peer delays another" (package doc): innermost never ends, with the Listener's mu held;
-// closeChain overflows the stack, which can't be recovered; FromConn never ends.
+// Config: "no peer delays another" (package doc): innermost never ends, with the Listener's mu
+// held; closeChain overflows the stack, which can't be recovered; FromConn never ends.
 func TestAttackOwnerNetConnReturnsItself(t *testing.T) {
 	t.Run("timeout", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -227,8 +228,8 @@ func TestAttackOwnerNetConnReturnsItself(t *testing.T) {
 	})
 }
 
-// Listener.Accept: "When nobody calls Accept nothing is accepted from the inner listener, but for one
-// connection that was waited for already".
+// Listener.Accept: "When nobody calls Accept nothing is accepted from the inner listener, but for
+// one connection that was waited for already".
 func TestAttackOwnerDroppedConnectionsAreAcceptedForNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := newPipeListener()
@@ -268,7 +269,8 @@ func TestAttackOwnerMaxPendingExceededByStuckHandshakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hello := clientHello(t)
 		inner := newPipeListener()
-		ln, err := NewListener(tls.NewListener(inner, config), &Config{Policy: Always(Optional), MaxPending: 5})
+		ln, err := NewListener(tls.NewListener(inner, config),
+			&Config{Policy: Always(Optional), MaxPending: 5})
 		require.NoError(t, err)
 		defer ln.Close()
 		go func() {

@@ -26,7 +26,8 @@ const forgedV1 = "PROXY TCP4 127.0.0.1 127.0.0.1 1 1\r\n"
 func forged(t testing.TB) map[string]string {
 	h := testHeader()
 	h.Source = netip.MustParseAddrPort("127.0.0.1:1")
-	return map[string]string{"v1": forgedV1, "v2": encode(t, h), "local": signatureV2 + "\x20\x00\x00\x00"}
+	return map[string]string{"v1": forgedV1, "v2": encode(t, h),
+		"local": signatureV2 + "\x20\x00\x00\x00"}
 }
 
 // A second header is payload, whatever the first one is and wherever the bytes are split.
@@ -66,14 +67,17 @@ func TestAttackSecondHeader(t *testing.T) {
 func TestAttackSecondHeaderAtHTTPServer(t *testing.T) {
 	ln := listen(t, &Config{Policy: Always(Require)})
 	server := &http.Server{
-		Handler:  http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.RemoteAddr) }),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, r.RemoteAddr)
+		}),
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
 	go server.Serve(ln)
 	defer server.Close()
 	const request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 	for name, second := range forged(t) {
-		for _, before := range []string{"", request} { // behind the header, and behind a request on the same connection
+		// Behind the header, and behind a request on the same connection.
+		for _, before := range []string{"", request} {
 			client := dial(t, ln, testLineV1+before)
 			_, err := io.WriteString(client, second+request)
 			require.NoError(t, err)
@@ -221,7 +225,8 @@ func TestAttackBrokenHeaderAsPayload(t *testing.T) {
 func TestAttackHeaderBehindOptionalPayload(t *testing.T) {
 	for name, wire := range forged(t) {
 		for _, action := range []Action{Optional, Ignore} {
-			for _, before := range []string{"x", "\n", "\r\n\r\n", "PROX", "PROXx", signatureV2[:11], "GET / HTTP/1.1\r\n\r\n"} {
+			for _, before := range []string{"x", "\n", "\r\n\r\n", "PROX", "PROXx",
+				signatureV2[:11], "GET / HTTP/1.1\r\n\r\n"} {
 				ln := listen(t, &Config{Policy: Always(action)})
 				client := dial(t, ln, before+wire)
 				require.NoError(t, client.CloseWrite())
@@ -257,14 +262,16 @@ func TestAttackByUntrustedPeer(t *testing.T) {
 				}
 				inner, err := net.Listen("tcp", "127.0.0.1:0")
 				require.NoError(t, err)
-				policy := Rules(action, Rule{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Action: Require})
+				policy := Rules(action,
+					Rule{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Action: Require})
 				ln, err := NewListener(inner, &Config{Policy: policy, Lazy: lazy})
 				require.NoError(t, err)
 				t.Cleanup(func() { ln.Close() })
 				if !want.served {
 					go ln.Accept()
 					assertClosed(t, dial(t, ln, wire+"hi"))
-					settle(t, "it is counted", func() bool { return ln.Stats().Dropped[ReasonRejected] == 1 })
+					settle(t, "it is counted",
+						func() bool { return ln.Stats().Dropped[ReasonRejected] == 1 })
 					continue
 				}
 				client := dial(t, ln, wire+"hi")
@@ -298,7 +305,8 @@ func TestAttackOnTheLog(t *testing.T) {
 	} {
 		dial(t, ln, send)
 		said := drops.next(t).Error()
-		assert.Equal(t, -1, bytes.IndexFunc([]byte(said), func(r rune) bool { return r < ' ' || r > '~' }), "%q", said)
+		assert.Equal(t, -1, bytes.IndexFunc([]byte(said),
+			func(r rune) bool { return r < ' ' || r > '~' }), "%q", said)
 		assert.Less(t, len(said), 300)
 	}
 }

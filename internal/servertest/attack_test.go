@@ -42,8 +42,8 @@ func init() {
 	}
 }
 
-// attack is the attackers' process. Each line of its input is a round: so many more of them connect,
-// and all that are connected do what they do.
+// attack is the attackers' process. Each line of its input is a round: so many more of them
+// connect, and all that are connected do what they do.
 func attack(addr, kind string) {
 	opening, drip := slowPeer(kind)
 	type peer struct {
@@ -202,7 +202,10 @@ func goodRound(t testing.TB, addr string, round int, took []time.Duration) []tim
 
 func percentiles(took []time.Duration) string {
 	slices.Sort(took)
-	at := func(q int) time.Duration { return took[min(len(took)-1, len(took)*q/100)].Round(time.Microsecond) }
+	at := func(q int) time.Duration {
+		return took[min(len(took)-1,
+			len(took)*q/100)].Round(time.Microsecond)
+	}
 	return fmt.Sprintf("median %v, 99th percentile %v", at(50), at(99))
 }
 
@@ -221,11 +224,13 @@ func TestAttackBySlowPeers(t *testing.T) {
 		t.Skip("8,000 connections take a while")
 	}
 	mindDescriptors(t, attackers+1000) // inherited by the attackers
-	for _, kind := range []string{"silent", "dripping", "line without its last byte", "4 KB without the last byte"} {
+	for _, kind := range []string{"silent", "dripping", "line without its last byte",
+		"4 KB without the last byte"} {
 		t.Run(kind, func(t *testing.T) {
 			goroutines := runtime.NumGoroutine()
 			// The time limit isn't what is tested here, and must not help.
-			ln := listen(t, &Config{Policy: Always(Require), MaxPending: attackPending, HeaderTimeout: time.Hour})
+			ln := listen(t, &Config{Policy: Always(Require), MaxPending: attackPending,
+				HeaderTimeout: time.Hour})
 			go whoServer(ln)
 			addr := ln.Addr().String()
 
@@ -258,8 +263,10 @@ func TestAttackBySlowPeers(t *testing.T) {
 				return uint64(s.Pending)+s.Dropped[ReasonEvicted] == attackers
 			})
 			s := ln.Stats()
-			t.Logf("%d peers, MaxPending %d: %d evicted, %d wait; good clients without the attack: %s, and with it: %s; memory +%d KB",
-				attackers, attackPending, s.Dropped[ReasonEvicted], s.Pending, percentiles(before), percentiles(during), (int64(bytesMost)-int64(bytesBefore))>>10)
+			t.Logf("%d peers, MaxPending %d: %d evicted, %d wait; "+
+				"good clients without the attack: %s, and with it: %s; memory +%d KB",
+				attackers, attackPending, s.Dropped[ReasonEvicted], s.Pending,
+				percentiles(before), percentiles(during), (int64(bytesMost)-int64(bytesBefore))>>10)
 			assert.LessOrEqual(t, max(pendingMost, s.Pending), attackPending)
 			assert.GreaterOrEqual(t, s.Pending, attackPending-goodPerRound)
 			assert.Equal(t, s.TotalDropped(), s.Dropped[ReasonEvicted])
@@ -269,7 +276,8 @@ func TestAttackBySlowPeers(t *testing.T) {
 			assert.Less(t, int64(bytesMost)-int64(bytesBefore), int64(attackPending)<<14)
 
 			ln.Close()
-			settle(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines })
+			settle(t, "no goroutine is left",
+				func() bool { return runtime.NumGoroutine() <= goroutines })
 			settle(t, "all are dropped", func() bool {
 				return ln.Stats().Pending == 0 && ln.Stats().TotalDropped() == attackers
 			})
@@ -291,9 +299,11 @@ func TestAttackByRefusedConnections(t *testing.T) {
 	}{
 		{"untrusted", net.IPv4(127, 1, 0, 1), testLineV1, ReasonRejected},
 		{"wrong bytes", net.IPv4(127, 0, 0, 1), "GET / HTTP/1.1\r\n\r\n", ReasonNoHeader},
-		{"wrong line", net.IPv4(127, 0, 0, 1), "PROXY TCP4 01.2.3.4 5.6.7.8 1 2\r\n", ReasonMalformed},
+		{"wrong line", net.IPv4(127, 0, 0, 1), "PROXY TCP4 01.2.3.4 5.6.7.8 1 2\r\n",
+			ReasonMalformed},
 		{"wrong CRC", net.IPv4(127, 0, 0, 1), string(wrongSum), ReasonMalformed},
-		{"claims 65,535 bytes", net.IPv4(127, 0, 0, 1), signatureV2 + "\x21\x00\xff\xff", ReasonTooLarge},
+		{"claims 65,535 bytes", net.IPv4(127, 0, 0, 1), signatureV2 + "\x21\x00\xff\xff",
+			ReasonTooLarge},
 		{"nothing", net.IPv4(127, 0, 0, 1), "", 0}, // a probe
 	} {
 		t.Run(attack.name, func(t *testing.T) {
@@ -324,10 +334,13 @@ func TestAttackByRefusedConnections(t *testing.T) {
 			refused(flood)
 			took := time.Since(start)
 			// One goroutine may accept beside whoServer's, since a good client's header came late.
-			settle(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines+1 })
+			settle(t, "no goroutine is left",
+				func() bool { return runtime.NumGoroutine() <= goroutines+1 })
 			_, objectsAfter := memory()
-			t.Logf("%d refused in %v; objects on the heap %+d", flood, took.Round(time.Millisecond), int64(objectsAfter)-int64(objects))
-			assert.Less(t, int64(objectsAfter)-int64(objects), int64(flood/20), "objects on the heap")
+			t.Logf("%d refused in %v; objects on the heap %+d", flood, took.Round(time.Millisecond),
+				int64(objectsAfter)-int64(objects))
+			assert.Less(t, int64(objectsAfter)-int64(objects), int64(flood/20),
+				"objects on the heap")
 
 			s := ln.Stats()
 			assert.Equal(t, uint64((warm+flood)/100), s.V1)

@@ -49,7 +49,8 @@ func TestAttackTrustByAnotherSpelling(t *testing.T) {
 		c.Close()
 		return true
 	}
-	mapped := &net.TCPAddr{IP: net.ParseIP("::ffff:10.0.0.1"), Port: 1} // 16 bytes, as from a dual-stack socket
+	// 16 bytes, as from a dual-stack socket
+	mapped := &net.TCPAddr{IP: net.ParseIP("::ffff:10.0.0.1"), Port: 1}
 	require.Len(t, mapped.IP, 16)
 	for _, row := range []struct {
 		prefixes []string
@@ -95,9 +96,11 @@ func TestAttackTrustByAnotherSpelling(t *testing.T) {
 		{[]string{"0.0.0.0/0", "::/0"}, &net.TCPAddr{IP: net.IP{10, 0, 0}, Port: 1}, false},
 		{nil, tcpAddr("127.0.0.1:1"), false},
 	} {
-		assert.Equal(t, row.want, trusts(row.prefixes, row.peer), "%v trust %v", row.prefixes, row.peer)
+		assert.Equal(t, row.want, trusts(row.prefixes, row.peer), "%v trust %v",
+			row.prefixes, row.peer)
 	}
-	for _, bad := range []string{"", "10.0.0.0/33", "10.0.0", "fe80::1%eth0", "fe80::%eth0/10", "010.0.0.1", "10.0.0.0/-1", "localhost", "10.0.0.1-10.0.0.9"} {
+	for _, bad := range []string{"", "10.0.0.0/33", "10.0.0", "fe80::1%eth0", "fe80::%eth0/10",
+		"010.0.0.1", "10.0.0.0/-1", "localhost", "10.0.0.1-10.0.0.9"} {
 		_, err := ParseTrust(bad)
 		assert.Error(t, err, "%q", bad)
 	}
@@ -117,7 +120,8 @@ func forbidden(_ Peer, h *Header) error {
 func TestAttackClaimedLocalSource(t *testing.T) {
 	var wires []string
 	for _, source := range []string{"127.0.0.1", "127.255.255.254", "169.254.169.254", "0.0.0.0",
-		"::1", "::", "fe80::1", "febf::1", "::ffff:127.0.0.1", "::ffff:169.254.1.1", "::ffff:0.0.0.0", "0:0:0:0:0:FFFF:7F00:1"} {
+		"::1", "::", "fe80::1", "febf::1", "::ffff:127.0.0.1", "::ffff:169.254.1.1",
+		"::ffff:0.0.0.0", "0:0:0:0:0:FFFF:7F00:1"} {
 		addr := netip.MustParseAddr(source)
 		family, any := "TCP4", netip.MustParseAddr("192.0.2.1")
 		protocols := []Protocol{TCP4, UDP4}
@@ -188,7 +192,8 @@ func TestAttackPolicyChangedUnderLoad(t *testing.T) {
 		}
 	}
 	ln := listen(t, &Config{Policy: policy(0)})
-	var begun, inForce atomic.Int64 // the last generation that SetPolicy was called with, and has returned for
+	// The last generation that SetPolicy was called with, and has returned for.
+	var begun, inForce atomic.Int64
 	stop := make(chan struct{})
 	var changing sync.WaitGroup
 	changing.Go(func() {
@@ -239,7 +244,8 @@ func TestAttackPolicyChangedUnderLoad(t *testing.T) {
 				delete(judged, self) // the port may be used again
 				mu.Unlock()
 				assert.Equal(t, 1, j.times)
-				assert.True(t, oldest <= j.generation && j.generation <= newest, "judged by %d, not %d to %d", j.generation, oldest, newest)
+				assert.True(t, oldest <= j.generation && j.generation <= newest,
+					"judged by %d, not %d to %d", j.generation, oldest, newest)
 				switch j.action {
 				case Require:
 					served.Add(1)
@@ -257,7 +263,8 @@ func TestAttackPolicyChangedUnderLoad(t *testing.T) {
 	clients.Wait()
 	close(stop)
 	changing.Wait()
-	t.Logf("%d policies, %d connections: %d served, %d rejected, %d skipped", begun.Load(), workers*each, served.Load(), rejected.Load(), skipped.Load())
+	t.Logf("%d policies, %d connections: %d served, %d rejected, %d skipped",
+		begun.Load(), workers*each, served.Load(), rejected.Load(), skipped.Load())
 	s := ln.Stats()
 	assert.Equal(t, uint64(served.Load()), s.V1)
 	assert.Equal(t, uint64(skipped.Load()), s.Skipped)

@@ -56,7 +56,9 @@ func TestCopies(t *testing.T) {
 			require.NoError(t, err)
 			return c, got
 		}
-		check := func(t *testing.T, to net.Conn, got <-chan string, n int64, err error, want string) {
+		check := func(
+			t *testing.T, to net.Conn, got <-chan string, n int64, err error, want string,
+		) {
 			require.NoError(t, err)
 			assert.Equal(t, int64(len(want)), n)
 			require.NoError(t, to.(interface{ CloseWrite() error }).CloseWrite())
@@ -87,7 +89,8 @@ func TestCopies(t *testing.T) {
 				check(t, to, got, copied, err, payload[:n])
 				rest, err := io.ReadAll(from)
 				require.NoError(t, err)
-				assert.True(t, payload[n:] == string(rest), "what wasn't copied must still be there")
+				assert.True(t, payload[n:] == string(rest),
+					"what wasn't copied must still be there")
 			})
 		}
 		t.Run(kind+" to another, more than there is", func(t *testing.T) {
@@ -165,7 +168,8 @@ type eofWriter struct{ net.Conn }
 
 func (eofWriter) Write([]byte) (int, error) { return 0, io.EOF }
 
-// io.Copy reports a writer's io.EOF, as it does for a bare connection; only the reader's is the end.
+// io.Copy reports a writer's io.EOF, as it does for a bare connection; only the reader's is the
+// end.
 func TestWritersEOFIsAnError(t *testing.T) {
 	client, server := tcpPair(t)
 	_, err := io.WriteString(client, testLineV1+"payload")

@@ -162,8 +162,10 @@ func TestAddressKinds(t *testing.T) {
 		{Header{Protocol: TCP6, Source: mapped, Destination: v6}, net.TCPAddrFromAddrPort(v4)},
 		{Header{Protocol: UDP4, Source: v4, Destination: v4}, net.UDPAddrFromAddrPort(v4)},
 		{Header{Protocol: UDP6, Source: v6, Destination: v6}, net.UDPAddrFromAddrPort(v6)},
-		{Header{Protocol: UnixStream, Unix: unix}, &net.UnixAddr{Name: "/run/client.sock", Net: "unix"}},
-		{Header{Protocol: UnixDatagram, Unix: unix}, &net.UnixAddr{Name: "/run/client.sock", Net: "unixgram"}},
+		{Header{Protocol: UnixStream, Unix: unix},
+			&net.UnixAddr{Name: "/run/client.sock", Net: "unix"}},
+		{Header{Protocol: UnixDatagram, Unix: unix},
+			&net.UnixAddr{Name: "/run/client.sock", Net: "unixgram"}},
 	} {
 		row.h.Version, row.h.Command = V2, Proxy
 		client, server := tcpPair(t)

@@ -71,7 +71,8 @@ func TestLogDropsLines(t *testing.T) {
 		l, lines := logLines()
 		onDrop := LogDrops(l)
 		for range 3 {
-			onDrop(ownProxy, &DropError{Reason: ReasonNoHeader, Err: ErrNoHeader, Bytes: []byte("GET /\r\n")})
+			onDrop(ownProxy,
+				&DropError{Reason: ReasonNoHeader, Err: ErrNoHeader, Bytes: []byte("GET /\r\n")})
 		}
 		onDrop(ownProxy, dropOf(ReasonBroken))
 		onDrop(ownProxy, dropOf(ReasonRejected))
@@ -93,7 +94,8 @@ func TestLogDropsLines(t *testing.T) {
 
 // What a peer sent can't add lines, fields or control characters, in text and in JSON.
 func TestLogDropsOfHostileBytes(t *testing.T) {
-	hostile := &DropError{Reason: ReasonNoHeader, Err: ErrNoHeader, Bytes: []byte("\n\x1b[2J level=\"\u202e\u009b")}
+	hostile := &DropError{Reason: ReasonNoHeader, Err: ErrNoHeader,
+		Bytes: []byte("\n\x1b[2J level=\"\u202e\u009b")}
 	l, lines := logLines()
 	LogDrops(l)(ownProxy, hostile)
 	line := lines()

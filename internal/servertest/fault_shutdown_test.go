@@ -74,12 +74,14 @@ var shutdownStates = []struct {
 	{name: "all but one byte of the header", sent: testLineV1[:len(testLineV1)-1]},
 	{name: "the header alone", sent: testLineV1, started: true},
 	{name: "the header and half a request", sent: testLineV1 + request[:20], started: true},
-	{name: "in the handler", sent: testLineV1 + strings.Replace(request, "/", "/slow", 1), active: true},
+	{name: "in the handler", sent: testLineV1 + strings.Replace(request, "/", "/slow", 1),
+		active: true},
 	{name: "idle after an answer", sent: testLineV1 + request, answers: 1},
 	{name: "half a second request", sent: testLineV1 + request + request[:9], answers: 1},
 }
 
-// open brings a connection into the state and returns all that the server sends on it, when it ends.
+// open brings a connection into the state and returns all that the server sends on it, when it
+// ends.
 func (s *shutdownServer) open(t *testing.T, sent string) (client net.Conn, received chan string) {
 	client = s.inner.dial()
 	received = make(chan string, 1)
@@ -122,8 +124,8 @@ func TestFaultShutdownInEveryState(t *testing.T) {
 					switch {
 					case state.active:
 					case state.started || lazy && state.answers == 0:
-						// net/http's own five seconds for a connection without a request, counted in whole
-						// ones, and how often it looks.
+						// net/http's own five seconds for a connection without a request, counted
+						// in whole ones, and how often it looks.
 						assert.Less(t, took, 7*time.Second)
 					default:
 						assert.Less(t, took, time.Second)
@@ -152,7 +154,8 @@ func TestFaultCloseInEveryState(t *testing.T) {
 			assert.ErrorIs(t, <-s.served, http.ErrServerClosed)
 			close(s.leave)
 			for i, received := range all {
-				assert.Equal(t, shutdownStates[i].answers, strings.Count(<-received, "HTTP/1.1 200 OK"), shutdownStates[i].name)
+				assert.Equal(t, shutdownStates[i].answers,
+					strings.Count(<-received, "HTTP/1.1 200 OK"), shutdownStates[i].name)
 			}
 			assert.Zero(t, time.Since(start))
 			// A hijacked connection is its owner's, and stays.
@@ -194,14 +197,16 @@ func TestFaultListenerClosedUnderConnections(t *testing.T) {
 			}
 			io.WriteString(clients[i], rest)
 			got := <-all[i]
-			assert.Equal(t, strings.Count(state.sent+rest, "\r\n\r\n"), strings.Count(got, testSource), "%s: %s", state.name, got)
+			assert.Equal(t, strings.Count(state.sent+rest, "\r\n\r\n"),
+				strings.Count(got, testSource), "%s: %s", state.name, got)
 		}
 		assert.Equal(t, uint64(3), s.ln.Stats().Dropped[ReasonClosed])
 		s.nothingLeft(t)
 	})
 }
 
-// nothingLeft checks that no connection waits any more. The bubble fails by itself if a goroutine is left.
+// nothingLeft checks that no connection waits any more. The bubble fails by itself if a goroutine
+// is left.
 func (s *shutdownServer) nothingLeft(t *testing.T) {
 	t.Helper()
 	synctest.Wait()

@@ -69,7 +69,8 @@ func TestLazyReadWaitsForTheFirstByte(t *testing.T) {
 			assert.Equal(t, ReasonTimeout, drop.Reason)
 			assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
 			assert.True(t, err.(net.Error).Timeout())
-			assert.ErrorContains(t, err, "no PROXY header within 5s: the peer sent only 7 bytes of it")
+			assert.ErrorContains(t, err,
+				"no PROXY header within 5s: the peer sent only 7 bytes of it")
 			assert.Equal(t, time.Hour+5*time.Second, time.Since(start))
 			assertClosed(t, client)
 		})
@@ -295,7 +296,8 @@ func TestCloseWhileTheInnerConnectionIsRead(t *testing.T) {
 	settle(t, "somebody reads", func() bool {
 		stacks := make([]byte, 1<<20)
 		stacks = stacks[:runtime.Stack(stacks, true)]
-		return bytes.Contains(stacks, []byte("[IO wait")) && bytes.Contains(stacks, []byte(t.Name()+".func"))
+		return bytes.Contains(stacks, []byte("[IO wait")) &&
+			bytes.Contains(stacks, []byte(t.Name()+".func"))
 	})
 	require.NoError(t, c.Close())
 	assert.ErrorIs(t, <-done, net.ErrClosed)

@@ -32,7 +32,8 @@ func whoAmI(w http.ResponseWriter, r *http.Request) {
 // get asks the server at the other end of c.
 func get(t *testing.T, c net.Conn) string {
 	t.Helper()
-	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return c, nil }}
+	dial := func(context.Context, string, string) (net.Conn, error) { return c, nil }
+	transport := &http.Transport{DialContext: dial}
 	defer transport.CloseIdleConnections()
 	response, err := (&http.Client{Transport: transport}).Get("http://server/")
 	require.NoError(t, err)
@@ -46,7 +47,8 @@ func get(t *testing.T, c net.Conn) string {
 func serveHTTP(t *testing.T, ln net.Listener) *bytes.Buffer {
 	t.Helper()
 	var logged bytes.Buffer
-	server := &http.Server{Handler: http.HandlerFunc(whoAmI), ConnContext: ConnContext, ErrorLog: log.New(&logged, "", 0)}
+	server := &http.Server{Handler: http.HandlerFunc(whoAmI), ConnContext: ConnContext,
+		ErrorLog: log.New(&logged, "", 0)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -65,15 +67,16 @@ func TestHTTPServer(t *testing.T) {
 	h.TLVs, _ = h.TLVs.Append(TypeAuthority, []byte("example.com"))
 	ln := listen(t, &Config{Policy: Always(Optional)})
 	serveHTTP(t, ln)
-	assert.Equal(t, testSource+" true "+testSource+" example.com", get(t, dial(t, ln, encode(t, h))))
+	assert.Equal(t, testSource+" true "+testSource+" example.com",
+		get(t, dial(t, ln, encode(t, h))))
 	assert.Equal(t, testSource+" true "+testSource+" ", get(t, dial(t, ln, testLineV1)))
 	bare := dial(t, ln, "")
 	assert.Equal(t, bare.LocalAddr().String()+" false", get(t, bare))
 }
 
 func TestHTTPServerWithLazyListener(t *testing.T) {
-	// RemoteAddr is asked for before the header is there: net/http keeps the socket's. The header is
-	// found all the same.
+	// RemoteAddr is asked for before the header is there: net/http keeps the socket's. The header
+	// is found all the same.
 	ln := listen(t, &Config{Policy: Always(Require), Lazy: true})
 	serveHTTP(t, ln)
 	client := dial(t, ln, "")

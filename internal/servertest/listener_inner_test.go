@@ -206,7 +206,8 @@ func TestCloseWhileAcceptLooks(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			inner := newPipeListener()
 			looks, release := make(chan bool), make(chan bool)
-			waits := aside // whether a connection waits for its header while Accept looks at the next
+			// Whether a connection waits for its header while Accept looks at the next.
+			waits := aside
 			ln, err := NewListener(inner, &Config{Policy: func(Peer) Action {
 				if waits {
 					waits = false
@@ -274,9 +275,10 @@ func TestCloseOfARudeListener(t *testing.T) {
 // A function of the Config that panics in Accept costs its connection, and no later one.
 func TestPanicInAccept(t *testing.T) {
 	for name, cfg := range map[string]*Config{
-		"Policy":   {Policy: func(Peer) Action { panic("Policy") }},
-		"Validate": {Policy: Always(Require), Validate: func(Peer, *Header) error { panic("Validate") }},
-		"OnDrop":   {Policy: Always(Reject), OnDrop: func(Peer, *DropError) { panic("OnDrop") }},
+		"Policy": {Policy: func(Peer) Action { panic("Policy") }},
+		"Validate": {Policy: Always(Require),
+			Validate: func(Peer, *Header) error { panic("Validate") }},
+		"OnDrop": {Policy: Always(Reject), OnDrop: func(Peer, *DropError) { panic("OnDrop") }},
 	} {
 		if testenv.Portable && name == "Validate" {
 			continue // no header is there in Accept

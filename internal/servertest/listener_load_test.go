@@ -138,7 +138,8 @@ func TestManyClients(t *testing.T) {
 	for w := range workers {
 		clients.Go(func() {
 			for i := range each {
-				source := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(w), byte(i)}), uint16(1000*w+i+1))
+				source := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(w), byte(i)}),
+					uint16(1000*w+i+1))
 				h := testHeader()
 				h.Source = source
 				if i%2 == 0 {
@@ -187,7 +188,8 @@ func TestStatsAddUp(t *testing.T) {
 		}
 	}()
 	h := testHeader()
-	sends := []string{testLineV1, encode(t, h), signatureV2 + "\x20\x00\x00\x00", "PROXY UNKNOWN\r\n", "GET", "PROXY x"}
+	sends := []string{testLineV1, encode(t, h), signatureV2 + "\x20\x00\x00\x00",
+		"PROXY UNKNOWN\r\n", "GET", "PROXY x"}
 	for _, send := range sends {
 		dial(t, ln, send)
 	}
@@ -195,7 +197,8 @@ func TestStatsAddUp(t *testing.T) {
 	dial(t, ln, "PROXY").CloseWrite()
 	total := func() (n uint64, s Stats) {
 		s = ln.Stats()
-		return s.V1 + s.V2 + s.Local + s.Bare + s.Ignored + s.Skipped + s.Probes + s.TotalDropped(), s
+		return s.V1 + s.V2 + s.Local + s.Bare + s.Ignored + s.Skipped + s.Probes +
+			s.TotalDropped(), s
 	}
 	want := uint64(len(sends) + 2)
 	for n, _ := total(); n < want; n, _ = total() {
@@ -207,7 +210,8 @@ func TestStatsAddUp(t *testing.T) {
 	assert.Equal(t, uint64(1), s.V2)
 	assert.Equal(t, uint64(1), s.Local)
 	assert.Equal(t, uint64(1), s.Probes)
-	assert.Equal(t, map[Reason]uint64{ReasonNoHeader: 1, ReasonMalformed: 1, ReasonIncomplete: 1}, s.Dropped)
+	assert.Equal(t, map[Reason]uint64{ReasonNoHeader: 1, ReasonMalformed: 1, ReasonIncomplete: 1},
+		s.Dropped)
 	for range 3 {
 		drops.next(t)
 	}

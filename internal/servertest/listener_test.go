@@ -211,12 +211,14 @@ func TestMaxHeaderSize(t *testing.T) {
 
 func TestOnDropSaysWhatAndWhere(t *testing.T) {
 	for send, want := range map[string]string{
-		"GET / HTTP/1.1\r\nHost: x\r\n": "proxyproto: not a PROXY protocol header but an HTTP request: the proxy sends no header " +
+		"GET / HTTP/1.1\r\nHost: x\r\n": "proxyproto: not a PROXY protocol header " +
+			"but an HTTP request: the proxy sends no header " +
 			`(sent "GET / HTTP/1.1\r\n")`,
 		"PROXY TCP4 10.0.0.1 10.0.0.2 65536 1\r\n": "proxyproto: malformed v1 header at byte 33: " +
 			`a port is over 65535 (section 2.1) (sent "1 10.0.0.2 65536")`,
 		signatureV2 + "\x21\x41\x00\x00": "proxyproto: malformed v2 header at byte 13: " +
-			`the address family must be UNSPEC, INET, INET6 or UNIX (section 2.2) (sent "\r\n\r\n\x00\r\nQUIT\n!A\x00\x00")`,
+			"the address family must be UNSPEC, INET, INET6 or UNIX (section 2.2) " +
+			`(sent "\r\n\r\n\x00\r\nQUIT\n!A\x00\x00")`,
 	} {
 		cfg := &Config{Policy: Always(Require)}
 		drops := logDrops(cfg)

@@ -327,14 +327,16 @@ func TestEvictedWhileValidated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, release := make(chan bool, 1), make(chan bool)
 		first <- true
-		a := acceptAll(t, &Config{Policy: Always(Require), MaxPending: 1, Validate: func(Peer, *Header) error {
+		cfg := &Config{Policy: Always(Require), MaxPending: 1}
+		cfg.Validate = func(Peer, *Header) error {
 			select {
 			case <-first:
 				<-release
 			default:
 			}
 			return nil
-		}})
+		}
+		a := acceptAll(t, cfg)
 		defer a.Close()
 		io.WriteString(a.inner.dial(), testLineV1)
 		synctest.Wait()

@@ -262,7 +262,8 @@ func TestPitfallResponseCutOffByReset(t *testing.T) {
 	})}
 	go server.Serve(ln)
 	defer server.Close()
-	client := dial(t, ln, testLineV1+"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
+	client := dial(t, ln,
+		testLineV1+"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
 	io.CopyN(client, strings.NewReader(strings.Repeat("b", 1<<20)), 1<<20)
 	got, err := io.ReadAll(client)
 	assert.NoError(t, err)

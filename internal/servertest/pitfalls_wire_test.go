@@ -18,7 +18,8 @@ import (
 func TestPitfallTruncatedAddressBlock(t *testing.T) {
 	for _, protocol := range []Protocol{TCP4, UDP4, TCP6, UDP6, UnixStream, UnixDatagram} {
 		for length := range 16 {
-			wire := signatureV2 + "\x21" + string(rune(protocol)) + "\x00" + string(rune(length)) + strings.Repeat("\x01", length)
+			wire := signatureV2 + "\x21" + string(rune(protocol)) + "\x00" + string(rune(length)) +
+				strings.Repeat("\x01", length)
 			_, _, err := Parse([]byte(wire))
 			if length >= lenIPv4 && (protocol == TCP4 || protocol == UDP4) {
 				continue // the rest are TLVs, good or bad

@@ -47,7 +47,8 @@ func TestReadHeaderTakesTheHeaderAlone(t *testing.T) {
 }
 
 func TestReadHeaderWithoutOne(t *testing.T) {
-	for _, sent := range []string{"GET / HTTP/1.1\r\n\r\n", "PROX", "PRO ", "\r\n\r\n\x00\r\nQUIx", "\r\n"} {
+	for _, sent := range []string{"GET / HTTP/1.1\r\n\r\n", "PROX", "PRO ", "\r\n\r\n\x00\r\nQUIx",
+		"\r\n"} {
 		for split := range sent {
 			r := bufio.NewReader(chunks(sent, split))
 			h, err := ReadHeader(r)
@@ -62,7 +63,8 @@ func TestReadHeaderWithoutOne(t *testing.T) {
 	assert.Equal(t, io.EOF, err)
 	broken := errors.New("broken")
 	for _, sent := range []string{"", "PROXY", localV2[:13]} {
-		_, err = ReadHeader(bufio.NewReader(io.MultiReader(strings.NewReader(sent), iotest.ErrReader(broken))))
+		r := io.MultiReader(strings.NewReader(sent), iotest.ErrReader(broken))
+		_, err = ReadHeader(bufio.NewReader(r))
 		assert.Equal(t, broken, err)
 	}
 }
