@@ -294,7 +294,7 @@ func TestHeaderForLazy(t *testing.T) {
 
 // A wrapper without a NetConn method, such as netutil.LimitListener's.
 type hidingConn struct {
-	done func()
+	_ func() // the connection isn't its first field
 	net.Conn
 }
 
