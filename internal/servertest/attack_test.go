@@ -149,21 +149,6 @@ func mindDescriptors(t *testing.T, n uint64) {
 	}
 }
 
-// whoServer serves ln: it answers each connection by its client's address, and ends it.
-func whoServer(ln net.Listener) {
-	for {
-		c, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer c.Close()
-			c.Read(make([]byte, 1))
-			fmt.Fprint(c, c.RemoteAddr())
-		}()
-	}
-}
-
 // goodClient is served by a whoServer. It returns how long that took.
 func goodClient(t testing.TB, addr string, i int) time.Duration {
 	source := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), uint16(1+i))

@@ -300,7 +300,11 @@ func TestCloseWhileTheInnerConnectionIsRead(t *testing.T) {
 			bytes.Contains(stacks, []byte(t.Name()+".func"))
 	})
 	require.NoError(t, c.Close())
-	assert.ErrorIs(t, <-done, net.ErrClosed)
+	err = <-done
+	if testenv.Portable && errors.Is(err, os.ErrDeadlineExceeded) {
+		return // the deadline of the last read ended it first
+	}
+	assert.ErrorIs(t, err, net.ErrClosed)
 }
 
 // A reset would overtake what was written: Close takes the header off first, whatever the

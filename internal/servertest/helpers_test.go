@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -229,5 +230,20 @@ func settle(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	for start := time.Now(); !cond(); time.Sleep(time.Millisecond) {
 		require.Less(t, time.Since(start), time.Minute, what)
+	}
+}
+
+// whoServer serves ln: it answers each connection by its client's address, and ends it.
+func whoServer(ln net.Listener) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			c.Read(make([]byte, 1))
+			fmt.Fprint(c, c.RemoteAddr())
+		}()
 	}
 }
