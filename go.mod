@@ -3,11 +3,13 @@ module github.com/seed2e8fe8ee/proxyproto
 go 1.26.0
 
 require (
-	github.com/stretchr/testify v1.12.1
+	github.com/stretchr/testify v1.9.0
 	golang.org/x/net v0.1.0
 )
 
 require (
-	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	github.com/davecgh/go-spew v1.1.1 // indirect
+	github.com/pmezard/go-difflib v1.0.0 // indirect
 	golang.org/x/sys v0.1.0 // indirect
+	gopkg.in/yaml.v3 v3.0.1 // indirect
 )
