@@ -3,7 +3,6 @@ package migrate
 import (
 	"io"
 	"net"
-	"net/netip"
 	"time"
 
 	armon "github.com/armon/go-proxyproto"
@@ -35,7 +34,7 @@ func _() { _ = proxyproto.Config{HeaderTimeout: 3 * time.Second} }
 // `true, nil` is Optional, or better Require; `false, nil` is Ignore.
 func _() { _ = armon.Listener{SourceCheck: func(upstream net.Addr) (bool, error) { return true, nil }} }
 func _() {
-	_ = proxyproto.Config{Policy: func(peer, _ netip.AddrPort) proxyproto.Action { return proxyproto.Require }}
+	_ = proxyproto.Config{Policy: func(p proxyproto.Peer) proxyproto.Action { return proxyproto.Require }}
 }
 
 // The type.

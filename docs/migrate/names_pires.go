@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/seed2e8fe8ee/proxyproto"
 	"github.com/seed2e8fe8ee/proxyproto/cloudtlv"
+	"github.com/seed2e8fe8ee/proxyproto/proxyudp"
 )
 
 // Section: Listening
@@ -36,9 +38,17 @@ func _(ln *proxyproto.Listener) { _, _ = ln.Accept() }
 func _(ln *pires.Listener)      { _, _ = ln.Close(), ln.Addr() }
 func _(ln *proxyproto.Listener) { _, _ = ln.Close(), ln.Addr() }
 
-// Theirs: 10 s from the first Read, Write or RemoteAddr, none if negative. Ours: 5 s from Accept, and it can't be switched off.
+// Theirs: 10 s from the first Read, Write or RemoteAddr. Ours: 5 s from Accept; under Optional from the first byte, after as much silence at most.
 func _() { _ = pires.Listener{ReadHeaderTimeout: 3 * time.Second} }
 func _() { _ = proxyproto.Config{HeaderTimeout: 3 * time.Second} }
+
+// No limit: any negative value in theirs, -1 in ours. There MaxPending still ends the wait, in Accept.
+func _() { _ = pires.Listener{ReadHeaderTimeout: -1} }
+func _() { _ = proxyproto.Config{HeaderTimeout: -1} }
+
+// A very long limit: theirs overflows and ends every read at once with `math.MaxInt64`.
+func _() { _ = pires.Listener{ReadHeaderTimeout: math.MaxInt64} }
+func _() { _ = proxyproto.Config{HeaderTimeout: -1} }
 
 // Ours is told the peer as well.
 func _() {
@@ -46,7 +56,7 @@ func _() {
 	var _ pires.Validator
 }
 func _() {
-	_ = proxyproto.Config{Validate: func(peer netip.AddrPort, h *proxyproto.Header) error { return nil }}
+	_ = proxyproto.Config{Validate: func(p proxyproto.Peer, h *proxyproto.Header) error { return nil }}
 }
 
 // Nothing to tune.
@@ -76,7 +86,7 @@ func _(decide func(upstream, downstream net.Addr) (pires.Policy, error)) {
 	_ = pires.Listener{ConnPolicy: func(o pires.ConnPolicyOptions) (pires.Policy, error) { return decide(o.Upstream, o.Downstream) }}
 }
 func _(decide func(peer, local netip.AddrPort) proxyproto.Action) {
-	_ = proxyproto.Config{Policy: func(peer, local netip.AddrPort) proxyproto.Action { return decide(peer, local) }}
+	_ = proxyproto.Config{Policy: func(p proxyproto.Peer) proxyproto.Action { return decide(p.Addr, p.Local) }}
 }
 
 // The same, without the local address.
@@ -84,7 +94,7 @@ func _() {
 	_ = pires.Listener{Policy: func(upstream net.Addr) (pires.Policy, error) { return pires.REQUIRE, nil }}
 }
 func _() {
-	_ = proxyproto.Config{Policy: func(peer, _ netip.AddrPort) proxyproto.Action { return proxyproto.Require }}
+	_ = proxyproto.Config{Policy: func(p proxyproto.Peer) proxyproto.Action { return proxyproto.Require }}
 }
 
 // The types.
@@ -172,8 +182,8 @@ func _(pods netip.Prefix) {
 }
 
 // In a Policy of your own.
-func _(ip net.IP)                                { _ = pires.IgnoreProxyHeaderNotOnInterface(ip) }
-func _(local netip.AddrPort, ip netip.Addr) bool { return local.Addr() == ip }
+func _(ip net.IP)                             { _ = pires.IgnoreProxyHeaderNotOnInterface(ip) }
+func _(p proxyproto.Peer, ip netip.Addr) bool { return p.Local.Addr() == ip }
 
 // Section: Connections
 
@@ -188,7 +198,7 @@ func _(inner net.Conn, policy proxyproto.Policy) {
 
 // As with the Listener.
 func _(v pires.Validator) { _ = pires.ValidateHeader(v) }
-func _(v func(netip.AddrPort, *proxyproto.Header) error) {
+func _(v func(proxyproto.Peer, *proxyproto.Header) error) {
 	_ = proxyproto.Config{Validate: v}
 }
 
@@ -339,7 +349,7 @@ func _(h *proxyproto.Header) { _ = h.Source.Addr().Is4() }
 // Ours for an inbound connection keeps its TLVs.
 func _(src, dst net.Addr) { _ = pires.HeaderProxyFromAddrs(2, src, dst) }
 func _(src, dst net.Addr, inbound net.Conn) {
-	_ = proxyproto.NewHeader(proxyproto.V2, src, dst)
+	_ = proxyproto.NewHeader(src, dst, proxyproto.V2)
 	_, _ = proxyproto.HeaderFor(inbound, proxyproto.V2)
 }
 
@@ -373,7 +383,7 @@ func _(h *proxyproto.Header, w io.Writer) { _, _ = h.WriteTo(w) }
 // Ours knows how long a datagram may be.
 func _(h *pires.Header, payload []byte) { _, _ = h.FormatUDPDatagram(payload) }
 func _(h *proxyproto.Header, b, payload []byte) {
-	_, _ = h.AppendPacket(b, payload, 0)
+	_, _ = proxyudp.AppendPacket(b, h, payload, 0)
 }
 
 // Section: TLVs
@@ -569,7 +579,7 @@ func _() {
 }
 func _(e *proxyproto.FormatError) {
 	_ = proxyproto.ErrMalformed
-	_, _, _ = e.Version(), e.Offset(), e.Rule()
+	_, _, _ = e.Version, e.Offset, e.Rule
 }
 
 // The header is cut off.
