@@ -27,7 +27,7 @@ func _(ln *proxyproto.Listener) { _, _ = ln.Accept() }
 func _(ln *armon.Listener)      { _, _ = ln.Close(), ln.Addr() }
 func _(ln *proxyproto.Listener) { _, _ = ln.Close(), ln.Addr() }
 
-// Theirs serves the connection when the time is over; ours closes it. Zero is none in theirs, 5 s in ours.
+// Theirs serves the connection when the time is over; ours closes it under Require. Zero is none in theirs, 5 s in ours: none is -1.
 func _() { _ = armon.Listener{ProxyHeaderTimeout: 3 * time.Second} }
 func _() { _ = proxyproto.Config{HeaderTimeout: 3 * time.Second} }
 

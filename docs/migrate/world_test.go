@@ -142,7 +142,7 @@ func (w *world) outcome(c net.Conn, peer *net.TCPAddr, sent string) string {
 	switch remote, local := c.RemoteAddr().String(), c.LocalAddr().String(); {
 	case err != nil && !errors.Is(err, io.EOF) && len(got) == 0:
 		return "error"
-	case string(got) == payload && remote == clientAddr && local == destinationAddr:
+	case string(got) == payload && remote == clientAddr && strings.HasSuffix(local, ":443"):
 		return "client"
 	case string(got) == payload && remote == clientAddr:
 		return "client, to port " + local[len("198.51.100.1:"):]
