@@ -100,9 +100,17 @@ func (w *world) drain(client net.Conn) {
 
 // accept returns the next connection, or nil if there is none within an hour.
 func (w *world) accept() net.Conn {
+	c := w.next()
+	if c != nil {
+		w.ends = append(w.ends, c)
+	}
+	return c
+}
+
+// next does what accept does, for a goroutine that closes the connection itself.
+func (w *world) next() net.Conn {
 	select {
 	case c := <-w.accepted:
-		w.ends = append(w.ends, c)
 		return c
 	case <-time.After(time.Hour):
 		return nil
