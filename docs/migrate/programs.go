@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/proxyudp"
 )
 
 // The settings of programs, as docs/migrate.md has them: its Go blocks stand here word for word.
@@ -88,6 +89,18 @@ func coredns(allow []string, byDefault string) (*proxyproto.Config, error) {
 		byDefault = cmp.Or(byDefault, "use")
 	}
 	return caddy(allow, nil, byDefault)
+}
+
+func corednsUDP(tcp *proxyproto.Config, ttl time.Duration, maxSessions int) *proxyudp.Config {
+	cfg := &proxyudp.Config{
+		Policy:   tcp.Policy,
+		Validate: tcp.Validate,
+		Versions: []proxyproto.Version{proxyproto.V2},
+	}
+	if ttl > 0 {
+		cfg.Sessions, cfg.SessionTimeout = cmp.Or(maxSessions, 10_240), ttl
+	}
+	return cfg
 }
 
 func gitea(acceptUnknown bool, timeout time.Duration) *proxyproto.Config {

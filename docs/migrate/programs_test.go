@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/proxyudp"
 )
 
 const bareGreeting = "SSH-2.0-OpenSSH_9.2\r\n"
@@ -201,6 +203,45 @@ func TestHealthChecks(t *testing.T) {
 		resp.Body.Close()
 	}
 	assert.Equal(t, 1, conns)
+}
+
+// A proxy that sends the header in a client's first datagram alone, as CoreDNS' session tracking
+// expects it: the later ones are that client's, and without tracking the proxy's.
+func TestCoreDNSOverUDP(t *testing.T) {
+	inner, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer inner.Close()
+	require.NoError(t, inner.SetDeadline(time.Now().Add(time.Minute)))
+	proxy, err := net.Dial("udp", inner.LocalAddr().String())
+	require.NoError(t, err)
+	defer proxy.Close()
+	tcp, err := coredns([]string{"127.0.0.0/8"}, "")
+	require.NoError(t, err)
+	header, err := frp(net.UDPAddrFromAddrPort(netip.MustParseAddrPort(clientAddr)),
+		net.UDPAddrFromAddrPort(netip.MustParseAddrPort(destinationAddr)), "v2").AppendTo(nil)
+	require.NoError(t, err)
+
+	for ttl, later := range map[time.Duration]string{
+		time.Minute: clientAddr, 0: proxy.LocalAddr().String(),
+	} {
+		packets, err := proxyudp.NewPacketConn(inner, corednsUDP(tcp, ttl, 0))
+		require.NoError(t, err)
+		for _, step := range []struct{ sent, read, from string }{
+			{string(header) + "query", "query", clientAddr},
+			{string(header), "", clientAddr},
+			{"query", "query", later},
+		} {
+			for _, sent := range []string{lineV1 + "dropped", step.sent} {
+				_, err = io.WriteString(proxy, sent)
+				require.NoError(t, err)
+			}
+			b := make([]byte, 512)
+			n, from, err := packets.ReadFrom(b)
+			require.NoError(t, err)
+			assert.Equal(t, step.read, string(b[:n]))
+			assert.Equal(t, step.from, from.String())
+		}
+	}
 }
 
 // Peers on Unix sockets are in no list: Caddy believes them, whatever its fallback is.
