@@ -45,7 +45,7 @@ func sftpgo(proxyProtocol int, proxyAllowed, proxySkipped []string) (proxyproto.
 		switch {
 		case within(p, skipped):
 			return proxyproto.Skip
-		case required && (listed || len(allowed) == 0):
+		case required && listed:
 			return proxyproto.Require
 		case required:
 			return proxyproto.Reject
@@ -126,19 +126,7 @@ func frp(source, destination net.Addr, version string) *proxyproto.Header {
 	return proxyproto.NewHeader(source, destination, proxyproto.V2)
 }
 
-func caddyL4(allow []netip.Prefix, timeout time.Duration) *proxyproto.Config {
-	return &proxyproto.Config{
-		Policy: func(p proxyproto.Peer) proxyproto.Action {
-			if len(allow) == 0 || within(p, allow) {
-				return proxyproto.Require
-			}
-			return proxyproto.Skip
-		},
-		HeaderTimeout: cmp.Or(timeout, -1),
-	}
-}
-
-func handle(ctx context.Context, c net.Conn, cfg *proxyproto.Config) (net.Conn, error) {
+func caddyL4(ctx context.Context, c net.Conn, cfg *proxyproto.Config) (net.Conn, error) {
 	conn, err := proxyproto.NewConn(c, cfg)
 	if err != nil {
 		return nil, err

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"testing"
 	"time"
 
-	"github.com/mastercactapus/proxyprotocol"
 	pires "github.com/pires/go-proxyproto"
 	"github.com/stretchr/testify/require"
 
@@ -68,14 +66,18 @@ func traefikSettings(t *testing.T) []setting {
 func sftpgoSettings(t *testing.T) (settings []setting) {
 	ours := policyOf(t)
 	policy := func(def pires.Policy) listen {
-		return byAddr(func(a net.Addr) pires.Policy {
-			switch {
+		return piresPolicy(func(o pires.ConnPolicyOptions) (pires.Policy, error) {
+			switch a := o.Upstream; {
 			case isOdd(a):
-				return pires.SKIP
-			case inProxyRange(a) && def != pires.REQUIRE:
-				return pires.USE
+				return pires.SKIP, nil
+			case inProxyRange(a) && def == pires.REQUIRE:
+				return pires.REQUIRE, nil
+			case inProxyRange(a):
+				return pires.USE, nil
+			case def == pires.REQUIRE:
+				return pires.REJECT, pires.ErrInvalidUpstream
 			}
-			return def
+			return def, nil
 		})
 	}
 	none := func(inner net.Listener) net.Listener { return inner }
@@ -83,7 +85,6 @@ func sftpgoSettings(t *testing.T) (settings []setting) {
 		{"0", none, none},
 		{"1", policy(pires.IGNORE), ours(sftpgo(1, []string{proxyRange}, []string{oddRange}))},
 		{"2", policy(pires.REQUIRE), ours(sftpgo(2, []string{proxyRange}, []string{oddRange}))},
-		{"2, without a list", piresWith(pires.REQUIRE), ours(sftpgo(2, nil, nil))},
 	}
 }
 
@@ -192,28 +193,36 @@ func (ln handling) Accept() (net.Conn, error) {
 	}
 }
 
-func caddyL4Settings(*testing.T) []setting {
-	theirs := func(allow bool) listen {
-		return func(inner net.Listener) net.Listener {
-			return handling{inner, func(c net.Conn) (net.Conn, error) {
-				if allow && !inProxyRange(c.RemoteAddr()) {
-					return c, nil
-				}
-				conn := proxyprotocol.NewConn(c, time.Now().Add(limit))
-				_, err := conn.ProxyHeader()
-				return conn, err
-			}}
+// caddyL4Settings has Caddy's lists, for connections that a handler wraps. Theirs has the policy of
+// pires 0.13, which is what the handler leaves it at.
+func caddyL4Settings(t *testing.T) (settings []setting) {
+	for _, fallback := range piresPolicies {
+		theirs := func(c net.Conn) (net.Conn, error) {
+			policy := fallback.policy
+			switch {
+			case isOdd(c.RemoteAddr()):
+				policy = pires.REJECT
+			case inProxyRange(c.RemoteAddr()):
+				policy = pires.USE
+			}
+			if policy == pires.REJECT {
+				return c, nil
+			}
+			conn := pires.NewConn(c, pires.WithPolicy(pires.USE), pires.SetReadHeaderTimeout(limit))
+			if conn.ProxyHeader() == nil && policy == pires.REQUIRE {
+				return nil, errors.New("no header")
+			}
+			return conn, nil
 		}
+		cfg, err := caddy([]string{proxyRange}, []string{oddRange}, fallback.name)
+		require.NoError(t, err)
+		cfg.HeaderTimeout = limit
+		ours := func(c net.Conn) (net.Conn, error) { return caddyL4(context.Background(), c, cfg) }
+		settings = append(settings, setting{fallback.name, handled(theirs), handled(ours)})
 	}
-	ours := func(allow ...netip.Prefix) listen {
-		return func(inner net.Listener) net.Listener {
-			return handling{inner, func(c net.Conn) (net.Conn, error) {
-				return handle(context.Background(), c, caddyL4(allow, limit))
-			}}
-		}
-	}
-	return []setting{
-		{"no `allow`", theirs(false), ours()},
-		{"`allow`", theirs(true), ours(netip.MustParsePrefix(proxyRange))},
-	}
+	return settings
+}
+
+func handled(handle func(net.Conn) (net.Conn, error)) listen {
+	return func(inner net.Listener) net.Listener { return handling{inner, handle} }
 }
