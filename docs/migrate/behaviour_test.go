@@ -97,6 +97,8 @@ var headers = []struct {
 	{"version 1, port 99999", []string{strings.Replace(lineV1, "56324", "99999", 1)}},
 	{"version 1, port 056324", []string{strings.Replace(lineV1, "56324", "056324", 1)}},
 	{"version 1, ended by LF alone", []string{strings.Replace(lineV1, "\r\n", "\n", 1)}},
+	{"an IPv4 client of an IPv6 address, as nginx writes it", []string{"PROXY TCP4 192.0.2.7 2001:db8::1 56324 443\r\n"}},
+	{"two IPv4 addresses on a TCP6 line", []string{strings.Replace(lineV1, "TCP4", "TCP6", 1)}},
 	{"no header", []string{"SSH-2.0-OpenSSH_9.2\r\n"}},
 	{"two headers", []string{lineV1 + lineV1}},
 }
@@ -237,26 +239,35 @@ func (w *world) late(client net.Conn, after time.Duration) {
 	})
 }
 
-// onSilent plays with a connection whose peer hasn't sent a byte.
+// onSilent plays with a connection whose peer hasn't sent a byte, as soon as Accept returns it.
 func onSilent(play func(w *world, c, client net.Conn) string) func(w *world) string {
 	return func(w *world) string {
 		client, start := w.dialFrom(proxyAddr), time.Now()
-		closed := make(chan time.Duration, 1)
 		synctest.Wait()
-		if len(w.accepted) == 0 {
-			w.all.Go(func() {
-				client.Read(make([]byte, 1))
-				closed <- time.Since(start)
-			})
-			return fmt.Sprintf("closed after %v", <-closed)
+		if len(w.accepted) > 0 {
+			return play(w, w.accept(), client)
 		}
-		return play(w, w.accept(), client)
+		closed := make(chan struct{})
+		w.all.Go(func() {
+			client.Read(make([]byte, 1))
+			close(closed)
+		})
+		select {
+		case <-closed:
+			return fmt.Sprintf("closed after %v", time.Since(start))
+		case c := <-w.accepted:
+			w.ends = append(w.ends, c)
+			return fmt.Sprintf("accepted after %v: %s", time.Since(start), play(w, c, client))
+		}
 	}
 }
 
 func situationRows(t *testing.T) (rows [][]string) {
 	rows = append(rows, []string{"situation"}, nil)
-	played := append(append([]column(nil), columns...), column{"ours, Lazy", oursWith(proxyproto.Config{Lazy: true})})
+	played := append(append([]column(nil), columns...),
+		column{"ours, Lazy", oursWith(proxyproto.Config{Lazy: true})},
+		column{"ours, Optional", oursWith(proxyproto.Config{Policy: proxyproto.Always(proxyproto.Optional)})},
+		column{"ours, Ignore", oursWith(proxyproto.Config{Policy: proxyproto.Always(proxyproto.Ignore)})})
 	for _, c := range played {
 		rows[0] = append(rows[0], c.name)
 	}

@@ -3,7 +3,6 @@ package migrate
 import (
 	"io"
 	"net"
-	"net/netip"
 	"time"
 
 	armon "github.com/armon/go-proxyproto"
@@ -28,14 +27,14 @@ func _(ln *proxyproto.Listener) { _, _ = ln.Accept() }
 func _(ln *armon.Listener)      { _, _ = ln.Close(), ln.Addr() }
 func _(ln *proxyproto.Listener) { _, _ = ln.Close(), ln.Addr() }
 
-// Theirs serves the connection when the time is over; ours closes it. Zero is none in theirs, 5 s in ours.
+// Theirs serves the connection when the time is over; ours closes it under Require. Zero is none in theirs, 5 s in ours: none is -1.
 func _() { _ = armon.Listener{ProxyHeaderTimeout: 3 * time.Second} }
 func _() { _ = proxyproto.Config{HeaderTimeout: 3 * time.Second} }
 
 // `true, nil` is Optional, or better Require; `false, nil` is Ignore.
 func _() { _ = armon.Listener{SourceCheck: func(upstream net.Addr) (bool, error) { return true, nil }} }
 func _() {
-	_ = proxyproto.Config{Policy: func(peer, _ netip.AddrPort) proxyproto.Action { return proxyproto.Require }}
+	_ = proxyproto.Config{Policy: func(p proxyproto.Peer) proxyproto.Action { return proxyproto.Require }}
 }
 
 // The type.

@@ -77,9 +77,9 @@ func _(c *proxyproto.Conn, b []byte)    { _, _ = c.Read(b) }
 func _(c *proxyprotocol.Conn, t time.Time) { _, _ = c.SetDeadline(t), c.SetReadDeadline(t) }
 func _(c *proxyproto.Conn, t time.Time)    { _, _ = c.SetDeadline(t), c.SetReadDeadline(t) }
 
-// Ours reads bytes, not a reader; b[n:] is the payload.
+// The same: what follows the header stays in r. Parse reads from a []byte.
 func _(r *bufio.Reader) { _, _ = proxyprotocol.Parse(r) }
-func _(b []byte)        { _, _, _ = proxyproto.Parse(b) }
+func _(r *bufio.Reader) { _, _ = proxyproto.ReadHeader(r) }
 
 // Ours has the version, the offset and the rule.
 func _(e *proxyprotocol.InvalidHeaderErr) {
@@ -88,7 +88,7 @@ func _(e *proxyprotocol.InvalidHeaderErr) {
 }
 func _(e *proxyproto.FormatError) {
 	var _ *proxyproto.FormatError
-	_, _, _ = e.Version(), e.Offset(), e.Rule()
+	_, _, _ = e.Version, e.Offset, e.Rule
 }
 
 // One struct for both versions.
@@ -125,7 +125,7 @@ func _(inbound net.Conn)                            { _, _ = proxyproto.HeaderFo
 
 // For a connection that one has dialed oneself.
 func _(h *proxyprotocol.HeaderV2, c net.Conn) { h.FromConn(c, true) }
-func _(c net.Conn)                            { _ = proxyproto.NewHeader(proxyproto.V2, c.LocalAddr(), c.RemoteAddr()) }
+func _(c net.Conn)                            { _ = proxyproto.NewHeader(c.LocalAddr(), c.RemoteAddr(), proxyproto.V2) }
 
 // Ours is an error where theirs writes UNKNOWN or UNSPEC.
 func _(h proxyprotocol.HeaderV1, w io.Writer) { _, _ = h.WriteTo(w) }

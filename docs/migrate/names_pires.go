@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -18,6 +19,8 @@ import (
 
 	"github.com/seed2e8fe8ee/proxyproto"
 	"github.com/seed2e8fe8ee/proxyproto/cloudtlv"
+	"github.com/seed2e8fe8ee/proxyproto/proxyhttp"
+	"github.com/seed2e8fe8ee/proxyproto/proxyudp"
 )
 
 // Section: Listening
@@ -36,9 +39,16 @@ func _(ln *proxyproto.Listener) { _, _ = ln.Accept() }
 func _(ln *pires.Listener)      { _, _ = ln.Close(), ln.Addr() }
 func _(ln *proxyproto.Listener) { _, _ = ln.Close(), ln.Addr() }
 
-// Theirs: 10 s from the first Read, Write or RemoteAddr, none if negative. Ours: 5 s from Accept, and it can't be switched off.
+// Theirs: 10 s from the first Read, Write or RemoteAddr. Ours: 5 s from Accept; under Optional from the first byte, after as much silence at most.
 func _() { _ = pires.Listener{ReadHeaderTimeout: 3 * time.Second} }
 func _() { _ = proxyproto.Config{HeaderTimeout: 3 * time.Second} }
+
+// No limit: any negative value in theirs, -1 alone in ours. Then only MaxPending ends the wait in Accept. A program whose own zero means "none" has to say so: zero is the default in both.
+func _() {
+	_ = pires.Listener{ReadHeaderTimeout: -1}
+	_ = pires.Listener{ReadHeaderTimeout: math.MaxInt64}
+}
+func _() { _ = proxyproto.Config{HeaderTimeout: -1} }
 
 // Ours is told the peer as well.
 func _() {
@@ -46,12 +56,12 @@ func _() {
 	var _ pires.Validator
 }
 func _() {
-	_ = proxyproto.Config{Validate: func(peer netip.AddrPort, h *proxyproto.Header) error { return nil }}
+	_ = proxyproto.Config{Validate: func(p proxyproto.Peer, h *proxyproto.Header) error { return nil }}
 }
 
-// Nothing to tune.
+// Ours has buffers of 8 KB, which are shared: a connection has one until what came with its header is read. They grow with a longer header, up to this limit.
 func _() { _, _ = pires.Listener{ReadBufferSize: 1024}, pires.WithBufferSize(1024) }
-func _() {}
+func _() { _ = proxyproto.Config{MaxHeaderSize: 8192} }
 
 // Theirs is the same for the whole program; a limit for the length field, in ours for the whole header.
 func _() { pires.MaxV2HeaderSize = 8192 }
@@ -65,7 +75,7 @@ func _() { _ = proxyproto.Config{HeaderTimeout: 3 * time.Second} }
 func _() { pires.DefaultPolicy = pires.USE }
 func _() {}
 
-// Refused, without a switch. An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) is taken on a TCP6 line.
+// Always taken, as nginx' realip module writes them, and on TCP4 lines too: two IPv4 addresses are TCP4; of two families, both are IPv6.
 func _() { pires.V1AcceptIPv4InTCP6 = true }
 func _() {}
 
@@ -76,7 +86,7 @@ func _(decide func(upstream, downstream net.Addr) (pires.Policy, error)) {
 	_ = pires.Listener{ConnPolicy: func(o pires.ConnPolicyOptions) (pires.Policy, error) { return decide(o.Upstream, o.Downstream) }}
 }
 func _(decide func(peer, local netip.AddrPort) proxyproto.Action) {
-	_ = proxyproto.Config{Policy: func(peer, local netip.AddrPort) proxyproto.Action { return decide(peer, local) }}
+	_ = proxyproto.Config{Policy: func(p proxyproto.Peer) proxyproto.Action { return decide(p.Addr, p.Local) }}
 }
 
 // The same, without the local address.
@@ -84,7 +94,7 @@ func _() {
 	_ = pires.Listener{Policy: func(upstream net.Addr) (pires.Policy, error) { return pires.REQUIRE, nil }}
 }
 func _() {
-	_ = proxyproto.Config{Policy: func(peer, _ netip.AddrPort) proxyproto.Action { return proxyproto.Require }}
+	_ = proxyproto.Config{Policy: func(p proxyproto.Peer) proxyproto.Action { return proxyproto.Require }}
 }
 
 // The types.
@@ -102,17 +112,19 @@ func _() {
 func _() { _ = pires.REQUIRE }
 func _() { _ = proxyproto.Require }
 
-// For a migration only. Silence isn't "no header" in ours: it ends with HeaderTimeout.
+// For a migration only. Both serve a peer that says nothing until the limit; a header that comes then closes the connection in ours, and is payload in theirs.
 func _() { _ = pires.USE }
 func _() { _ = proxyproto.Optional }
 
-// The same.
+// The same for a peer that sends something. Ours doesn't wait for it: the connection is handed over at once, and a header taken off whenever it comes. In theirs RemoteAddr and Write wait, and a header after the limit is payload.
 func _() { _ = pires.IGNORE }
 func _() { _ = proxyproto.Ignore }
 
-// **Not the same.** Theirs serves whoever sends no header. Ours closes the connection; take Skip to serve peers as they are.
+// **Not the same as Reject**, which closes the connection at once. Theirs serves whoever sends no header and fails for the others: that is Optional, and a Validate that refuses the header (it is told the peer too, if that is to hold for some).
 func _() { _ = pires.REJECT }
-func _() { _ = proxyproto.Skip }
+func _(unexpected error) {
+	_ = proxyproto.Config{Policy: proxyproto.Always(proxyproto.Optional), Validate: func(proxyproto.Peer, *proxyproto.Header) error { return unexpected }}
+}
 
 // The same with a Listener. Theirs with NewConn takes a header off; ours never looks.
 func _() { _ = pires.SKIP }
@@ -172,8 +184,8 @@ func _(pods netip.Prefix) {
 }
 
 // In a Policy of your own.
-func _(ip net.IP)                                { _ = pires.IgnoreProxyHeaderNotOnInterface(ip) }
-func _(local netip.AddrPort, ip netip.Addr) bool { return local.Addr() == ip }
+func _(ip net.IP)                             { _ = pires.IgnoreProxyHeaderNotOnInterface(ip) }
+func _(p proxyproto.Peer, ip netip.Addr) bool { return p.Local.Addr() == ip }
 
 // Section: Connections
 
@@ -188,7 +200,7 @@ func _(inner net.Conn, policy proxyproto.Policy) {
 
 // As with the Listener.
 func _(v pires.Validator) { _ = pires.ValidateHeader(v) }
-func _(v func(netip.AddrPort, *proxyproto.Header) error) {
+func _(v func(proxyproto.Peer, *proxyproto.Header) error) {
 	_ = proxyproto.Config{Validate: v}
 }
 
@@ -265,9 +277,9 @@ func _(srv *http.Server, ln net.Listener) {
 
 // Section: Reading headers
 
-// Ours reads bytes, not a reader; b[n:] is the payload.
+// The same: what follows the header stays in r. Ours returns io.EOF if no byte came, where theirs is "no header"; takes no header that is longer than r's buffer; and has no time limit of its own either.
 func _(r *bufio.Reader) { _, _ = pires.Read(r) }
-func _(b []byte)        { _, _, _ = proxyproto.Parse(b) }
+func _(r *bufio.Reader) { _, _ = proxyproto.ReadHeader(r) }
 
 // Theirs clears the deadline, and calls a timeout "no header".
 func _(c net.Conn, r *bufio.Reader) { _, _ = pires.ReadHeaderTimeout(c, r, time.Second) }
@@ -311,9 +323,9 @@ func _() {
 	_, _ = proxyproto.Local, proxyproto.Proxy
 }
 
-// To learn whether the header names a client ask for its address.
+// To learn whether the header names a client, in either version: false for LOCAL, UNKNOWN and UNSPEC. Command alone doesn't tell, nor does Protocol, which a LOCAL header has too.
 func _(c pires.ProtocolVersionAndCommand) { _, _, _ = c.IsLocal(), c.IsProxy(), c.IsUnspec() }
-func _(h *proxyproto.Header)              { _ = h.Source.IsValid() }
+func _(h *proxyproto.Header)              { _ = h.HasAddrs() }
 
 // The wire's byte in both.
 func _() {
@@ -339,8 +351,15 @@ func _(h *proxyproto.Header) { _ = h.Source.Addr().Is4() }
 // Ours for an inbound connection keeps its TLVs.
 func _(src, dst net.Addr) { _ = pires.HeaderProxyFromAddrs(2, src, dst) }
 func _(src, dst net.Addr, inbound net.Conn) {
-	_ = proxyproto.NewHeader(proxyproto.V2, src, dst)
+	_ = proxyproto.NewHeader(src, dst, proxyproto.V2)
 	_, _ = proxyproto.HeaderFor(inbound, proxyproto.V2)
+}
+
+// Theirs writes the names of two Unix sockets. Ours makes LOCAL (UNKNOWN in version 1) of them, for they name no client; to send the names say so.
+func _(src, dst *net.UnixAddr) { _ = pires.HeaderProxyFromAddrs(2, src, dst) }
+func _(src, dst *net.UnixAddr) {
+	unix, _ := proxyproto.NewUnixAddrs(src.Name, dst.Name)
+	_ = proxyproto.Header{Version: proxyproto.V2, Command: proxyproto.Proxy, Protocol: proxyproto.UnixStream, Unix: unix}
 }
 
 // Ours doesn't allocate for the addresses.
@@ -370,10 +389,25 @@ func _(h *proxyproto.Header, b []byte) { _, _ = h.AppendTo(b) }
 func _(h *pires.Header, w io.Writer)      { _, _ = h.WriteTo(w) }
 func _(h *proxyproto.Header, w io.Writer) { _, _ = h.WriteTo(w) }
 
+// In an http.Transport's DialContext, if all of its connections have the same header: LOCAL, or one Transport for each header.
+func _(ctx context.Context, dialer *net.Dialer, network, address string, h *pires.Header) {
+	conn, _ := dialer.DialContext(ctx, network, address)
+	_, _ = h.WriteTo(conn)
+}
+func _(ctx context.Context, dialer *proxyproto.Dialer, network, address string, h *proxyproto.Header) {
+	_, _ = dialer.DialHeader(ctx, network, address, h)
+}
+
+// For several clients over HTTP: connections are only used again under the header that they began with, so one pool does, with keep-alives.
+func _() { _ = http.Transport{DisableKeepAlives: true} }
+func _(base *http.Transport, header func(*http.Request) (*proxyproto.Header, error)) {
+	_, _ = proxyhttp.NewTransport(base, header)
+}
+
 // Ours knows how long a datagram may be.
 func _(h *pires.Header, payload []byte) { _, _ = h.FormatUDPDatagram(payload) }
 func _(h *proxyproto.Header, b, payload []byte) {
-	_, _ = h.AppendPacket(b, payload, 0)
+	_, _ = proxyudp.AppendPacket(b, h, payload, 0)
 }
 
 // Section: TLVs
@@ -569,7 +603,7 @@ func _() {
 }
 func _(e *proxyproto.FormatError) {
 	_ = proxyproto.ErrMalformed
-	_, _, _ = e.Version(), e.Offset(), e.Rule()
+	_, _, _ = e.Version, e.Offset, e.Rule
 }
 
 // The header is cut off.
@@ -581,9 +615,9 @@ func _() {
 }
 func _() { _ = proxyproto.ErrIncomplete }
 
-// REJECT has no equal.
-func _() { _ = pires.ErrSuperfluousProxyHeader }
-func _() {}
+// The error that Validate returns, in a *DropError.
+func _()                                { _ = pires.ErrSuperfluousProxyHeader }
+func _(drop *proxyproto.DropError) bool { return drop.Reason == proxyproto.ReasonInvalid }
 
 // Not exported: nobody can overwrite them.
 func _() { _, _ = pires.SIGV1, pires.SIGV2 }

@@ -6,6 +6,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +36,7 @@ func TestTables(t *testing.T) {
 		"strangers":      markdown(strangerRows(t)),
 		"singles":        markdown(singleRows(t)),
 	}
+	maps.Copy(tables, programTables(t))
 	page, err := os.ReadFile(pagePath)
 	require.NoError(t, err)
 	made := tableMarks.ReplaceAllStringFunc(string(page), func(whole string) string {
@@ -58,15 +60,20 @@ func TestTables(t *testing.T) {
 	}
 }
 
-// Every Go block on the page stands in recipes.go.
+// Every Go block on the page stands in programs.go, or in recipes.go as a function's body.
 func TestBlocks(t *testing.T) {
 	page, err := os.ReadFile(pagePath)
 	require.NoError(t, err)
 	source, err := os.ReadFile("recipes.go")
 	require.NoError(t, err)
+	programs, err := os.ReadFile("programs.go")
+	require.NoError(t, err)
 	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(page), -1)
 	assert.NotEmpty(t, blocks)
 	for _, block := range blocks {
+		if strings.Contains(string(programs), "\n"+block[1]) {
+			continue
+		}
 		var indented strings.Builder
 		for line := range strings.Lines(block[1]) {
 			indented.WriteString("\t" + line)

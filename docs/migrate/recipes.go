@@ -38,7 +38,7 @@ func after(inner net.Listener, handler http.Handler) error {
 	}
 	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{
 		Policy: policy,
-		OnDrop: func(peer netip.AddrPort, err error) { log.Printf("dropped %v: %v", peer, err) },
+		OnDrop: proxyproto.LogDrops(nil),
 	})
 	if err != nil {
 		return err

@@ -100,9 +100,17 @@ func (w *world) drain(client net.Conn) {
 
 // accept returns the next connection, or nil if there is none within an hour.
 func (w *world) accept() net.Conn {
+	c := w.next()
+	if c != nil {
+		w.ends = append(w.ends, c)
+	}
+	return c
+}
+
+// next does what accept does, for a goroutine that closes the connection itself.
+func (w *world) next() net.Conn {
 	select {
 	case c := <-w.accepted:
-		w.ends = append(w.ends, c)
 		return c
 	case <-time.After(time.Hour):
 		return nil
@@ -142,7 +150,7 @@ func (w *world) outcome(c net.Conn, peer *net.TCPAddr, sent string) string {
 	switch remote, local := c.RemoteAddr().String(), c.LocalAddr().String(); {
 	case err != nil && !errors.Is(err, io.EOF) && len(got) == 0:
 		return "error"
-	case string(got) == payload && remote == clientAddr && local == destinationAddr:
+	case string(got) == payload && remote == clientAddr && strings.HasSuffix(local, ":443"):
 		return "client"
 	case string(got) == payload && remote == clientAddr:
 		return "client, to port " + local[len("198.51.100.1:"):]
