@@ -12,7 +12,7 @@ HEAVY := interop/kubernetes interop/senders
 PACKAGES := $(shell cat .ci/packages)
 TESTS := go run gotest.tools/gotestsum@v1.13.0 --format pkgname-and-test-fails --format-hide-empty-pkg
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
-FUZZTIME ?= 8s
+FUZZTIME ?= 5s
 OUT := $(CURDIR)/.build
 
 # COUNT counts the results in folders.
