@@ -214,3 +214,18 @@ func headerFromProxy() proxyproto.Header {
 	}
 	return h
 }
+
+// A proxy of one's own passes on who its client is, and says in its own word what it knows itself.
+func ExampleHeaderFor() {
+	inbound, _ := net.Pipe() // in a program, what Accept returned
+	h, err := proxyproto.HeaderFor(inbound, proxyproto.V2)
+	fmt.Println(h, err)
+
+	h = proxyproto.NewHeader(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 56324},
+		&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443}, proxyproto.V2)
+	h.TLVs, err = h.TLVs.Set(proxyproto.TypeALPN, []byte("h2"))
+	fmt.Println(h, err)
+	// Output:
+	// v2 LOCAL UNSPEC <nil>
+	// v2 PROXY TCP4 192.0.2.7:56324 -> 192.0.2.1:443, 5 bytes of TLVs <nil>
+}
