@@ -3,7 +3,7 @@
 // there they require the tagged root, and their replace, which leads to a checkout that nobody else
 // has, is taken out.
 //
-//	cd release && go run . v0.1.0
+//	cd internal/release && go run . v0.1.0
 //
 // Nothing is pushed: it ends with the command that does. With -proxy DIRECTORY it leaves the
 // modules there as a GOPROXY serves them (file://DIRECTORY), to try them before that.
@@ -35,7 +35,7 @@ var nested = []string{"proxyprom", "cmd/proxyproto", "toa/agent"}
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("release: ")
-	checkout := flag.String("checkout", "..", "the repository's work tree")
+	checkout := flag.String("checkout", "../..", "the repository's work tree")
 	proxy := flag.String("proxy", "", "where to leave the modules as a GOPROXY serves them")
 	flag.Parse()
 	if flag.NArg() != 1 {

@@ -22,8 +22,8 @@ func TestReleaseInstalls(t *testing.T) {
 		require.NoError(t, err)
 		return out
 	}
-	do("..", nil, "git", "clone", "-q", ".", checkout)
-	changes, err := os.ReadFile("../CHANGELOG.md")
+	do("../..", nil, "git", "clone", "-q", ".", checkout)
+	changes, err := os.ReadFile("../../CHANGELOG.md")
 	require.NoError(t, err)
 	const version = "v0.99.0"
 	released := "# Changelog\n\n## " + version + "\n\n" + string(changes)

@@ -1,4 +1,4 @@
-module github.com/seed2e8fe8ee/proxyproto/release
+module github.com/seed2e8fe8ee/proxyproto/internal/release
 
 go 1.26.0
 
