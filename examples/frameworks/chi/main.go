@@ -14,6 +14,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
@@ -48,7 +49,11 @@ func newServer() (*http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &http.Server{Handler: handler, ConnContext: proxyproto.ConnContext}, nil
+	return &http.Server{
+		Handler:           handler,
+		ConnContext:       proxyproto.ConnContext,
+		ReadHeaderTimeout: 10 * time.Second,
+	}, nil
 }
 
 func newHandler() http.Handler {

@@ -13,6 +13,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"time"
 
 	"github.com/seed2e8fe8ee/proxyproto"
 	"github.com/seed2e8fe8ee/proxyproto/clientip"
@@ -44,7 +45,11 @@ func newServer() (*http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &http.Server{Handler: handler, ConnContext: proxyproto.ConnContext}, nil
+	return &http.Server{
+		Handler:           handler,
+		ConnContext:       proxyproto.ConnContext,
+		ReadHeaderTimeout: 10 * time.Second,
+	}, nil
 }
 
 func newHandler() http.Handler {

@@ -13,6 +13,7 @@ package main
 import (
 	"log"
 	"net/http"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -46,7 +47,11 @@ func newServer() (*http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &http.Server{Handler: handler, ConnContext: proxyproto.ConnContext}, nil
+	return &http.Server{
+		Handler:           handler,
+		ConnContext:       proxyproto.ConnContext,
+		ReadHeaderTimeout: 10 * time.Second,
+	}, nil
 }
 
 func newHandler() http.Handler {
