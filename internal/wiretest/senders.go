@@ -17,6 +17,7 @@ func (t *table) senders() {
 	t.clouds()
 	t.haproxy()
 	t.nginx()
+	t.goProxies()
 	t.origin = "an SSH client behind a proxy"
 	t.canonicalBefore("SSH-2.0-OpenSSH_9.6\r\n", "ssh client after a proxy",
 		"PROXY TCP4 10.0.1.10 10.0.2.20 50000 22\r\n",
@@ -132,4 +133,23 @@ func (t *table) nginx() {
 		Header{Version: 2, Command: Proxy, Protocol: 0x01})
 	t.origin = "nginx, commit 01be246d1388"
 	all("nginx v2, verify isn't set", SSL(0x01, 0xffffffff, version, cipher))
+}
+
+// goProxies has headers of proxies that are written in Go: Caddy says neither the ports nor the
+// destination.
+func (t *table) goProxies() {
+	const zeros = "\x00\x00\x00\x00"
+	loopback6 := strings.Repeat("\x00", 15) + "\x01"
+	t.origin = "Caddy 2.11.9"
+	t.canonical("caddy v1", "PROXY TCP4 127.0.0.1 0.0.0.0 0 0\r\n",
+		inet(1, tcp4, "127.0.0.1:0", "0.0.0.0:0"))
+	t.canonical("caddy v1, ipv6", "PROXY TCP6 ::1 :: 0 0\r\n", inet(1, tcp6, "[::1]:0", "[::]:0"))
+	t.canonical("caddy v2", V2(0x21, 0x11, "\x7f\x00\x00\x01", zeros, zeros),
+		named("127.0.0.1:0", "0.0.0.0:0"))
+	t.canonical("caddy v2, ipv6",
+		V2(0x21, 0x21, loopback6, strings.Repeat("\x00", 16), zeros),
+		inet(2, tcp6, "[::1]:0", "[::]:0"))
+	t.origin = "Traefik 3.7.13"
+	t.canonical("traefik v1", "PROXY TCP4 127.0.0.1 127.0.0.1 53816 8082\r\n",
+		inet(1, tcp4, "127.0.0.1:53816", "127.0.0.1:8082"))
 }
