@@ -121,12 +121,15 @@ func (c *Conn) keep(b *buffer) bool {
 // ReadHeader reads the header if that hasn't been done, and returns nil when the connection's
 // addresses are what they stay: its header is valid, or it does without one. It blocks until then,
 // for Config.HeaderTimeout at most, and not longer than ctx and the read deadline allow. Under
-// Optional a peer that is silent so long is served without a header. It doesn't wait under Ignore,
-// nor for a connection that was served without a header.
+// Optional a peer that is silent so long is served without a header, and for one that has begun to
+// send HeaderTimeout runs from its first byte. It doesn't wait under Ignore, nor for a connection
+// that was served without a header.
 //
 // After an error of ctx or of the read deadline it can be called again, and nothing is lost,
-// unless the inner connection is one of crypto/tls whose handshake was interrupted. After any other
-// the connection is closed and the error, that of [Conn.Read], has a [*DropError] inside.
+// unless the inner connection is one of crypto/tls whose handshake was interrupted. (One that
+// doesn't heed ctx, being stuck in a Write, is closed a second later.) After any other error the
+// connection is closed: the error, that of [Conn.Read], has a [*DropError] inside, or is io.EOF
+// if the peer sent nothing at all.
 func (c *Conn) ReadHeader(ctx context.Context) error {
 	g := c.gate.Load()
 	if g == nil || g.settled.Load() {
