@@ -21,6 +21,11 @@ type oracleClient struct {
 	HTTPS   bool
 }
 
+func (c *oracleClient) equal(o *oracleClient) bool {
+	return c.Client == o.Client && c.Found == o.Found && c.Problem == o.Problem &&
+		slices.Equal(c.Proxies, o.Proxies) && c.HTTPS == o.HTTPS
+}
+
 // oracle reads the fields of a request from a peer with an address, on a connection in the clear
 // and without a PROXY header.
 func oracle(cfg *Config, peer netip.AddrPort, header map[string][]string) oracleClient {
