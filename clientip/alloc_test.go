@@ -15,7 +15,7 @@ import (
 )
 
 // A request through one proxy costs its copy and its RemoteAddr; one whose RemoteAddr is right,
-// the copy alone.
+// the copy alone. More proxies cost their list.
 func TestAllocs(t *testing.T) {
 	next := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if addr, ok := FromContext(r.Context()); !ok || Scheme(r.Context()) == "" {
@@ -30,7 +30,8 @@ func TestAllocs(t *testing.T) {
 		{"direct", "192.0.2.7:1234", "X-Forwarded-For", "203.0.113.66", 1},
 		{"X-Forwarded-For", "10.0.0.1:1234", "X-Forwarded-For", "203.0.113.66, 192.0.2.7", 2},
 		{"X-Forwarded-For, IPv6", "10.0.0.1:1234", "X-Forwarded-For", "2001:db8:1:2:3:4:5:6", 2},
-		{"X-Forwarded-For, two proxies", "10.0.0.1:1234", "X-Forwarded-For", "192.0.2.7, 10.0.0.2", 2},
+		{"X-Forwarded-For, two proxies", "10.0.0.1:1234", "X-Forwarded-For", "192.0.2.7, 10.0.0.2", 3},
+		{"X-Forwarded-For, four proxies", "10.0.0.1:1234", "X-Forwarded-For", "192.0.2.7, 10.0.0.2, 10.0.0.3, 10.0.0.4", 3},
 		{"Forwarded", "10.0.0.1:1234", "Forwarded", `for=192.0.2.9, for="[2001:db8::7]:99";proto=https`, 2},
 		{"X-Real-IP", "10.0.0.1:1234", "X-Real-Ip", "192.0.2.7", 2},
 	} {

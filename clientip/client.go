@@ -122,10 +122,20 @@ func FromContext(ctx context.Context) (netip.Addr, bool) {
 // Scheme returns how the client of a request that came through [NewHandler]'s handler connected:
 // "https" or "http". Whether cookies are to be secure, and where redirects lead, hangs on it.
 //
-// Three can say so, and who is nearest to the client is asked first: the trusted HTTP proxies, in
-// X-Forwarded-Proto or, if Config.Field is Forwarded, in that; then the SSL TLV of the connection's
-// PROXY header; then this connection's own TLS. X-Forwarded-Proto counts if it comes once and with
-// one value. Where none says anything, and for other contexts, it is "http".
+// Four can say so. Whoever is nearest to the client and does say it is believed, since the others
+// only know how a proxy connected to the next:
+//
+//   - The SSL TLV of the connection's PROXY header, if it says that the client came by TLS and that
+//     client isn't itself a trusted HTTP proxy.
+//   - The trusted HTTP proxies: in X-Forwarded-Proto, which counts if it comes once and with one
+//     value, or in Forwarded if that is Config.Field. A proxy that takes http and speaks https to us
+//     says "http" here, and must be believed: else its clients would never be redirected to https.
+//   - The SSL TLV of any other client. That it came without TLS counts if a trusted HTTP proxy says
+//     so of its own client; a balancer of layer 4 says it of TLS that it passes through, too.
+//   - This connection's own TLS.
+//
+// Where none says anything, and for other contexts, it is "http". A trusted proxy must set
+// X-Forwarded-Proto itself: one that passes on its clients' has them choose the scheme.
 func Scheme(ctx context.Context) string {
 	if p, ok := ctx.Value(contextKey{}).(*passed); ok && p.https {
 		return "https"
@@ -138,11 +148,12 @@ func Scheme(ctx context.Context) string {
 type passed struct {
 	context.Context
 	request http.Request
+	came    *http.Request // as it came to the outermost of our handlers
 	client  Client
-	addr    netip.AddrPort // of the client, with its port; without a zone
-	proto   string         // what the proxies say of it: "https", "http" or nothing
+	proxies [1]netip.Addr // the client's, while there are no more
+	port    uint16        // the client's, if it has an address
+	proto   proto         // what is said of how the client came
 	https   bool
-	proxies [2]netip.Addr // of the client, while there are no more
 }
 
 type contextKey struct{}

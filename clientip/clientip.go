@@ -80,14 +80,18 @@ type Config struct {
 	// X-Forwarded-For, X-Real-IP, Forwarded and Field then have the client's address and nothing
 	// else, or are missing if it isn't known. Other fields by which programs find a client are
 	// removed: True-Client-IP, for example. So are all other X-Forwarded- fields, unless
-	// Client.Proxied says that a trusted proxy sent them: X-Forwarded-Proto and X-Forwarded-Host
-	// then stay if they come once and with one value.
+	// Client.Proxied says that a trusted proxy sent them: X-Forwarded-Host then stays if it comes
+	// once and with one value, and X-Forwarded-Proto if it says what [Scheme] does. Trailers stay
+	// as they came.
 	Rewrite bool
 }
 
 // NewHandler returns a handler that finds each request's client and calls next with a copy of the
 // request in which RemoteAddr is the client's address. [netip.ParseAddrPort] can always read it:
 // the port is 0 where none is known, and a client without any address is 0.0.0.0:0.
+//
+// Of two such handlers, one inside the other, both look for the client in the request as it came to
+// the outer one.
 //
 // The error says what is wrong with cfg. There is no default for whom to trust.
 func NewHandler(next http.Handler, cfg *Config) (http.Handler, error) {

@@ -29,8 +29,17 @@ func formatOf(name string) format {
 // A hop is what one element of a field says: who sent the request to the proxy that wrote it.
 type hop struct {
 	client netip.AddrPort // plain; port 0 if the element has none; invalid if it has no address
-	proto  string         // "https", "http", or "" if it doesn't say
+	proto  proto
 }
+
+// A proto is what a field says of how a client came.
+type proto uint8
+
+const (
+	protoUnsaid proto = iota
+	protoHTTP
+	protoHTTPS
+)
 
 // hops reads a list field from its right end, which the nearest proxy has written, to its left.
 //
@@ -260,15 +269,15 @@ func parsePort(s string) (uint16, bool) {
 }
 
 // parseProto reads what X-Forwarded-Proto and Forwarded's proto say; Traefik says ws and wss for
-// WebSockets. It returns "" for anything else.
-func parseProto(s string) string {
+// WebSockets. Anything else says nothing.
+func parseProto(s string) proto {
 	switch {
 	case strings.EqualFold(s, "https"), strings.EqualFold(s, "wss"):
-		return "https"
+		return protoHTTPS
 	case strings.EqualFold(s, "http"), strings.EqualFold(s, "ws"):
-		return "http"
+		return protoHTTP
 	}
-	return ""
+	return protoUnsaid
 }
 
 // trim takes the white space off both ends that may stand there (RFC 9110, section 5.6.3).

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 
 	"github.com/seed2e8fe8ee/proxyproto"
 	"github.com/seed2e8fe8ee/proxyproto/internal/connkey"
@@ -26,77 +27,89 @@ const noAddr = "0.0.0.0:0"
 
 // ServeHTTP finds the request's client and calls the next handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p := &passed{Context: r.Context()}
+	p := &passed{Context: r.Context(), came: r}
+	if outer, ok := p.Context.Value(contextKey{}).(*passed); ok {
+		p.came = outer.came
+	}
 	p.client.Proxies = p.proxies[:0]
-	h.find(p, r)
+	h.find(p)
 	h.counts.add(&p.client)
 
 	p.request = *r.WithContext(p)
-	if p.client.Found != FoundConnection {
-		p.request.RemoteAddr = p.remoteAddr(r.RemoteAddr)
-	}
+	p.request.RemoteAddr = p.remoteAddr()
 	if h.rewrite {
 		h.rewriteFields(p)
 	}
-	h.next.ServeHTTP(w, &p.request)
 	if r.MultipartForm == nil {
 		// The server removes the temporary files of the request that it has made, not of a copy.
-		r.MultipartForm = p.request.MultipartForm
+		defer func() { r.MultipartForm = p.request.MultipartForm }()
 	}
+	h.next.ServeHTTP(w, &p.request)
 }
 
 // remoteAddr returns the client's address and port as text, which may be what it was.
-func (p *passed) remoteAddr(before string) string {
-	if !p.addr.IsValid() {
+func (p *passed) remoteAddr() string {
+	before := p.came.RemoteAddr
+	switch {
+	case !p.client.Addr.IsValid():
 		return noAddr
+	case p.client.Found == FoundConnection && p.port != 0:
+		return before
 	}
-	if p.client.Found == FoundHeader {
-		if addr, err := netip.ParseAddrPort(before); err == nil && plain(addr) == p.addr {
+	is := netip.AddrPortFrom(p.client.Addr, p.port)
+	if p.client.Found != FoundField {
+		if addr, err := netip.ParseAddrPort(before); err == nil && plain(addr) == is {
 			return before
 		}
 	}
-	return p.addr.String()
+	return is.String()
 }
 
 // find fills in who sent the request and how.
-func (h *handler) find(p *passed, r *http.Request) {
-	conn, _ := p.Value(connkey.Key{}).(*proxyproto.Conn)
+func (h *handler) find(p *passed) {
+	conn, _ := p.Context.Value(connkey.Key{}).(*proxyproto.Conn)
 	var header *proxyproto.Header
 	if conn != nil {
 		header = conn.Header()
 	}
-	if h.begin(p, r, header) {
+	named := false
+	if h.begin(p, header) {
 		p.client.Proxied = true
-		h.readField(p, r)
+		h.readField(p)
 	} else if header.HasAddrs() {
-		// Who the client is needs no field. But a proxy that speaks both is the socket's peer.
-		peer := conn.NetConn().RemoteAddr()
-		if addr := addrPort(peer).Addr(); h.trusts(addr) {
-			p.client.Proxied = true
-			p.client.Proxies = append(p.client.Proxies, addr)
-		} else if h.unix && isUnix(peer) {
-			p.client.Proxied = true
-		}
+		named = true
+		h.findPeer(p, conn)
 	}
-	p.https = h.cameByTLS(p, r, header)
+	p.https = h.cameByTLS(p, named, sslProto(header))
+}
+
+// findPeer sees whether the client that a PROXY header names has a trusted HTTP proxy for the
+// socket's peer: one that speaks both.
+func (h *handler) findPeer(p *passed, conn *proxyproto.Conn) {
+	peer := conn.NetConn().RemoteAddr()
+	if addr := addrPort(peer).Addr(); h.trusts(addr) {
+		p.client.Proxied = true
+		p.client.Proxies = append(p.client.Proxies, addr)
+	} else if h.unix && isUnix(peer) {
+		p.client.Proxied = true
+	}
 }
 
 // begin sets the client to whom the connection names, and reports whether that is a trusted HTTP
 // proxy.
-func (h *handler) begin(p *passed, r *http.Request, header *proxyproto.Header) bool {
+func (h *handler) begin(p *passed, header *proxyproto.Header) bool {
 	if header.HasAddrs() {
 		// Not RemoteAddr, which is still the peer's if the listener is a lazy one.
-		p.addr = plain(header.Source)
+		p.set(plain(header.Source))
 		p.client.Found = FoundHeader
-	} else if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		p.addr = plain(addr)
+	} else if addr, ok := parseRemoteAddr(p.came.RemoteAddr); ok {
+		p.set(plain(addr))
 		p.client.Found = FoundConnection
 	} else {
-		local, _ := p.Value(http.LocalAddrContextKey).(net.Addr)
+		local, _ := p.Context.Value(http.LocalAddrContextKey).(net.Addr)
 		return h.unix && isUnix(local)
 	}
-	p.client.Addr = p.addr.Addr()
-	if !p.addr.IsValid() {
+	if !p.client.Addr.IsValid() {
 		p.client.Found = FoundNowhere // a header that names a Unix socket
 		return false
 	}
@@ -109,8 +122,8 @@ func (h *handler) trusts(addr netip.Addr) bool {
 }
 
 // readField goes from the proxy that the connection named to the client that the field names.
-func (h *handler) readField(p *passed, r *http.Request) {
-	lines := r.Header[h.field]
+func (h *handler) readField(p *passed) {
+	lines := p.came.Header[h.field]
 	if h.format == formatSingle {
 		h.readSingle(p, lines)
 		return
@@ -124,7 +137,7 @@ func (h *handler) readField(p *passed, r *http.Request) {
 			}
 			return
 		}
-		if next.proto != "" {
+		if next.proto != protoUnsaid {
 			p.proto = next.proto
 		}
 		if !next.client.IsValid() {
@@ -157,38 +170,79 @@ func (h *handler) readSingle(p *passed, lines []string) {
 // pass makes a proxy of the client so far, and a client of whom that proxy names.
 func (p *passed) pass(client netip.AddrPort) {
 	if p.client.Addr.IsValid() {
+		if len(p.client.Proxies) == len(p.proxies) {
+			p.client.Proxies = slices.Grow(p.client.Proxies, 3)
+		}
 		p.client.Proxies = append(p.client.Proxies, p.client.Addr)
 	}
-	p.addr, p.client.Addr, p.client.Found = client, client.Addr(), FoundField
+	p.set(client)
+	p.client.Found = FoundField
 }
 
-// cameByTLS reports whether the client came by TLS: by the word of whoever is nearest to it.
-func (h *handler) cameByTLS(p *passed, r *http.Request, header *proxyproto.Header) bool {
-	if p.client.Proxied && p.proto == "" {
-		p.proto = h.peersProto(r)
+// set sets the client's plain address.
+func (p *passed) set(client netip.AddrPort) { p.client.Addr, p.port = client.Addr(), client.Port() }
+
+// cameByTLS reports whether the client came by TLS: by the word of whoever is nearest to it. named
+// is whether the PROXY header has named the client itself, and ssl what its SSL TLV says.
+func (h *handler) cameByTLS(p *passed, named bool, ssl proto) bool {
+	if named && ssl == protoHTTPS {
+		return true // of the same connection as a field, which may be one that the client has sent
 	}
-	if p.proto != "" {
-		return p.proto == "https"
+	if p.client.Proxied && p.proto == protoUnsaid {
+		p.proto = h.peersProto(p.came)
 	}
-	if header != nil {
-		if ssl, ok := header.TLVs.SSL(); ok && ssl.TLS() {
-			return true
-		}
+	switch {
+	case p.proto != protoUnsaid:
+		return p.proto == protoHTTPS
+	case ssl == protoHTTPS:
+		return true
+	case ssl == protoHTTP && named && p.client.Proxied:
+		return false
 	}
-	return r.TLS != nil
+	return p.came.TLS != nil
+}
+
+// sslProto returns what a PROXY header's SSL TLV says of the client that it names.
+func sslProto(header *proxyproto.Header) proto {
+	if header == nil {
+		return protoUnsaid
+	}
+	ssl, ok := header.TLVs.SSL()
+	switch {
+	case !ok:
+		return protoUnsaid
+	case ssl.TLS():
+		return protoHTTPS
+	}
+	return protoHTTP
 }
 
 // peersProto returns what the trusted proxy that sent the request says of the scheme.
-func (h *handler) peersProto(r *http.Request) string {
+func (h *handler) peersProto(r *http.Request) proto {
 	if h.format == formatForwarded {
 		all := hops{format: h.format, lines: r.Header[h.field]}
 		nearest, _ := all.next()
 		return nearest.proto
 	}
-	if lines := r.Header[fieldXForwardedProto]; len(lines) == 1 {
-		return parseProto(trim(lines[0]))
+	return oneProto(r.Header[fieldXForwardedProto])
+}
+
+// oneProto reads X-Forwarded-Proto, which says nothing if it comes twice: one may be the client's.
+func oneProto(lines []string) proto {
+	if len(lines) != 1 {
+		return protoUnsaid
 	}
-	return ""
+	return parseProto(trim(lines[0]))
+}
+
+// parseRemoteAddr reads a request's RemoteAddr, which has no port where something other than
+// net/http's server made the request: an adapter for functions in a cloud, for example.
+func parseRemoteAddr(s string) (netip.AddrPort, bool) {
+	if addr, err := netip.ParseAddrPort(s); err == nil {
+		return addr, true
+	}
+	addr, err := netip.ParseAddr(s)
+	return netip.AddrPortFrom(addr, 0), err == nil
 }
 
 // plain returns addr without IPv4-mapping and without zone.

@@ -92,6 +92,16 @@ func ask(t *testing.T, addr net.Addr, before string, fields ...string) (s said) 
 	return askOn(t, c, before, fields...)
 }
 
+// dialFrom connects from an address of loopback.
+func dialFrom(t *testing.T, from string, addr net.Addr) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	c, err := d.Dial("tcp", addr.String())
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
 func askOn(t *testing.T, c net.Conn, before string, fields ...string) (s said) {
 	t.Helper()
 	lines := strings.Join(append(fields, "", ""), "\r\n")
@@ -113,14 +123,14 @@ func line(source string) string {
 	return "PROXY TCP4 " + source + " 198.51.100.1 51234 443\r\n"
 }
 
-// tlsHeader is a version 2 header for 192.0.2.7 with an SSL TLV.
-func tlsHeader(t *testing.T, flags proxyproto.ClientFlags) string {
+// tlsHeader is a version 2 header for a client with an SSL TLV.
+func tlsHeader(t *testing.T, source string, flags proxyproto.ClientFlags) string {
 	t.Helper()
 	tlvs, err := proxyproto.SSL{Client: flags, Verify: proxyproto.Unverified}.AppendTo(nil)
 	require.NoError(t, err)
 	h := proxyproto.Header{
 		Version: proxyproto.V2, Command: proxyproto.Proxy, Protocol: proxyproto.TCP4,
-		Source:      netip.MustParseAddrPort("192.0.2.7:51234"),
+		Source:      netip.AddrPortFrom(netip.MustParseAddr(source), 51234),
 		Destination: netip.MustParseAddrPort("198.51.100.1:443"), TLVs: tlvs,
 	}
 	b, err := h.AppendTo(nil)
@@ -140,7 +150,7 @@ func TestWays(t *testing.T) {
 	serve(t, ln, newHandler(t, say, &Config{
 		Trust: prefixes(t, "10.0.0.0/8", "::ffff:127.0.0.2"), Field: "x-forwarded-for",
 	}))
-	local := strings.Replace(tlsHeader(t, proxyproto.ClientSSL), "\x21\x11", "\x20\x11", 1)
+	local := strings.Replace(tlsHeader(t, "192.0.2.7", proxyproto.ClientSSL), "\x21\x11", "\x20\x11", 1)
 	for _, test := range []struct {
 		name, from, before string
 		fields             []string
@@ -170,9 +180,9 @@ func TestWays(t *testing.T) {
 			"192.0.2.7", "192.0.2.7:0", "http", Client{Found: FoundField, Proxied: true, Proxies: addrs("127.0.0.2")}},
 		{"UNKNOWN from another", "127.0.0.1", "PROXY UNKNOWN\r\n", []string{xff + "192.0.2.7"},
 			"127.0.0.1", "", "http", Client{Found: FoundConnection}},
-		{"a header says TLS", "127.0.0.1", tlsHeader(t, proxyproto.ClientSSL), nil,
+		{"a header says TLS", "127.0.0.1", tlsHeader(t, "192.0.2.7", proxyproto.ClientSSL), nil,
 			"192.0.2.7", "192.0.2.7:51234", "https", Client{Found: FoundHeader}},
-		{"a header says none", "127.0.0.1", tlsHeader(t, 0), []string{xfp + "https"},
+		{"a header says none", "127.0.0.1", tlsHeader(t, "192.0.2.7", 0), []string{xfp + "https"},
 			"192.0.2.7", "192.0.2.7:51234", "http", Client{Found: FoundHeader}},
 		{"LOCAL says nothing", "127.0.0.1", local, nil,
 			"127.0.0.1", "", "http", Client{Found: FoundConnection}},
@@ -184,10 +194,7 @@ func TestWays(t *testing.T) {
 			"192.0.2.7", "192.0.2.7:0", "https", Client{Found: FoundField, Proxied: true, Proxies: addrs("127.0.0.2")}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(test.from)}}
-			c, err := d.Dial("tcp", ln.Addr().String())
-			require.NoError(t, err)
-			defer c.Close()
+			c := dialFrom(t, test.from, ln.Addr())
 			s := askOn(t, c, test.before, test.fields...)
 			if test.remote == "" {
 				test.remote = c.LocalAddr().String()
@@ -321,48 +328,6 @@ func TestHTTP2(t *testing.T) {
 			assert.Equal(t, test.way, string(body))
 		}
 	}
-}
-
-// Who is nearest to the client says how it came.
-func TestScheme(t *testing.T) {
-	var scheme string
-	next := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { scheme = Scheme(r.Context()) })
-	list := newHandler(t, next, &Config{Trust: prefixes(t, "10.0.0.0/8"), Field: "X-Forwarded-For"})
-	rfc := newHandler(t, next, &Config{Trust: prefixes(t, "10.0.0.0/8"), Field: "Forwarded"})
-	for _, test := range []struct {
-		name   string
-		h      http.Handler
-		remote string
-		tls    bool
-		header http.Header
-		want   string
-	}{
-		{"TLS", list, "192.0.2.7:1", true, nil, "https"},
-		{"a stranger can't deny it", list, "192.0.2.7:1", true, http.Header{"X-Forwarded-Proto": {"http"}}, "https"},
-		{"nothing", list, "192.0.2.7:1", false, nil, "http"},
-		{"a stranger's word", list, "192.0.2.7:1", false, http.Header{"X-Forwarded-Proto": {"https"}}, "http"},
-		{"a proxy's word", list, "10.0.0.1:1", false, http.Header{"X-Forwarded-Proto": {" HTTPS "}}, "https"},
-		{"a proxy that encrypts what came in the clear", list, "10.0.0.1:1", true, http.Header{"X-Forwarded-Proto": {"http"}}, "http"},
-		{"a proxy that says nothing, over TLS", list, "10.0.0.1:1", true, nil, "https"},
-		{"a proxy's nonsense", list, "10.0.0.1:1", true, http.Header{"X-Forwarded-Proto": {"javascript"}}, "https"},
-		{"the other field isn't read", list, "10.0.0.1:1", false, http.Header{"Forwarded": {"proto=https"}}, "http"},
-		{"Forwarded", rfc, "10.0.0.1:1", false, http.Header{"Forwarded": {"for=192.0.2.7;proto=https"}}, "https"},
-		{"Forwarded, the hop nearest to the client", rfc, "10.0.0.1:1", false,
-			http.Header{"Forwarded": {"for=1.1.1.1;proto=http, for=192.0.2.7;proto=https,for=10.0.0.2;proto=http"}}, "https"},
-		{"Forwarded, the client's own isn't", rfc, "10.0.0.1:1", false,
-			http.Header{"Forwarded": {"for=1.1.1.1;proto=https, for=192.0.2.7;proto=http"}}, "http"},
-		{"Forwarded, a hidden client", rfc, "10.0.0.1:1", false, http.Header{"Forwarded": {"for=unknown;proto=https"}}, "https"},
-		{"Forwarded, not X-Forwarded-Proto", rfc, "10.0.0.1:1", false, http.Header{"X-Forwarded-Proto": {"https"}}, "http"},
-	} {
-		r := &http.Request{RemoteAddr: test.remote, Header: test.header}
-		if test.tls {
-			r.TLS = new(tls.ConnectionState)
-		}
-		scheme = ""
-		test.h.ServeHTTP(nil, r)
-		assert.Equal(t, test.want, scheme, test.name)
-	}
-	assert.Equal(t, "http", Scheme(t.Context()))
 }
 
 // unixContext is the context of a request that came by a Unix socket.

@@ -61,7 +61,7 @@ func (h *handler) rewriteFields(p *passed) {
 		if name == fieldConnection {
 			lines = h.rewriteConnection(lines)
 		}
-		if len(lines) > 0 && h.keeps(name, lines, p.client.Proxied) {
+		if len(lines) > 0 && h.keeps(p, name, lines) {
 			fields[name] = lines
 		}
 	}
@@ -87,25 +87,28 @@ func (h *handler) rewriteFields(p *passed) {
 }
 
 // keeps reports whether a field reaches the next handler as it came.
-//
-// A name with underscores is looked at as if it had hyphens: to CGI programs behind the handler
-// the two are one.
-func (h *handler) keeps(name string, lines []string, proxied bool) bool {
-	meant := name
-	if strings.Contains(name, "_") {
-		meant = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
-	}
+func (h *handler) keeps(p *passed, name string, lines []string) bool {
+	meant := meaning(name)
 	switch {
 	case !h.isForwarding(meant):
 		return true
-	case !proxied || meant != name || !strings.HasPrefix(name, prefixXForwarded):
+	case !p.client.Proxied || meant != name || !strings.HasPrefix(name, prefixXForwarded):
 		return false
 	case name == h.field || name == fieldXForwardedFor:
 		return false
-	case name == fieldXForwardedProto || name == fieldXForwardedHost:
+	case name == fieldXForwardedHost:
 		return len(lines) == 1 && !strings.Contains(lines[0], ",")
+	case name == fieldXForwardedProto:
+		said := oneProto(lines)
+		return said != protoUnsaid && (said == protoHTTPS) == p.https
 	}
 	return true
+}
+
+// meaning returns the canonical form of a name, with hyphens for underscores: to CGI programs behind
+// the handler the two are one.
+func meaning(name string) string {
+	return textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
 }
 
 // isForwarding reports whether a field says, or could be taken to say, where a request came from.
@@ -120,7 +123,7 @@ func (h *handler) rewriteConnection(lines []string) []string {
 	for _, line := range lines {
 		for option := range strings.SplitSeq(line, ",") {
 			option = trim(option)
-			if option != "" && !h.isForwarding(textproto.CanonicalMIMEHeaderKey(option)) {
+			if option != "" && !h.isForwarding(meaning(option)) {
 				kept = append(kept, option)
 			}
 		}

@@ -84,6 +84,19 @@ func TestRewrite(t *testing.T) {
 			"X-Forwarded-For": {"192.0.2.7"}, "X-Real-Ip": {"192.0.2.7"}, "Forwarded": {"for=192.0.2.7;proto=http"},
 		}, rewritten(t, cfg, "10.0.0.1:1234", header).Header)
 	})
+	t.Run("what contradicts Scheme", func(t *testing.T) {
+		header := http.Header{"Forwarded": {"for=192.0.2.7;proto=http"}, "X-Forwarded-Proto": {"https"}}
+		cfg := Config{Trust: cfg.Trust, Field: "Forwarded"}
+		assert.NotContains(t, rewritten(t, cfg, "10.0.0.1:1", header).Header, "X-Forwarded-Proto")
+		header["Forwarded"] = []string{"for=192.0.2.7;proto=https"}
+		assert.Contains(t, rewritten(t, cfg, "10.0.0.1:1", header).Header, "X-Forwarded-Proto")
+	})
+	t.Run("names that aren't canonical", func(t *testing.T) {
+		header := http.Header{"x-forwarded-for": {"203.0.113.66"}, "TRUE-CLIENT-IP": {"203.0.113.66"}, "x-REAL_ip": {"203.0.113.66"}}
+		assert.Equal(t, http.Header{
+			"X-Forwarded-For": {"192.0.2.7"}, "X-Real-Ip": {"192.0.2.7"}, "Forwarded": {"for=192.0.2.7;proto=http"},
+		}, rewritten(t, cfg, "192.0.2.7:1234", header).Header)
+	})
 	t.Run("another field", func(t *testing.T) {
 		cfg := Config{Trust: cfg.Trust, Field: "X-Own-Client"}
 		assert.Equal(t, http.Header{
