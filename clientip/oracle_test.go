@@ -122,15 +122,16 @@ func oracleSplit(line string) (elements []string) {
 	return elements
 }
 
-var escapes = regexp.MustCompile(`\\*$`)
-
 func quotedFromRight(line string, at int) bool {
 	inside := false
 	for i := len(line) - 1; i > at; i-- {
 		if line[i] != '"' {
 			continue
 		}
-		escaped := len(escapes.FindString(line[:i]))%2 == 1
+		escaped := false
+		for j := i - 1; j >= 0 && line[j] == '\\'; j-- {
+			escaped = !escaped
+		}
 		inside = !inside || escaped
 	}
 	return inside
