@@ -63,7 +63,8 @@ func chainWant(remote netip.AddrPort, found clientip.Found, proxied bool, scheme
 }
 
 // startChainServer starts a server that all the proxies reach on one port, and returns its address.
-func startChainServer(t *testing.T, field string, h http.Handler) string {
+// With a certificate it speaks TLS.
+func startChainServer(t *testing.T, field string, h http.Handler, certificates ...tls.Certificate) string {
 	t.Helper()
 	rule := func(addr string, action proxyproto.Action) proxyproto.Rule {
 		return proxyproto.Rule{Prefix: netip.PrefixFrom(netip.MustParseAddr(addr), 32), Action: action}
@@ -83,7 +84,12 @@ func startChainServer(t *testing.T, field string, h http.Handler) string {
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetUnencryptedHTTP2(true)
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(ln) }()
+	if certificates == nil {
+		go func() { done <- srv.Serve(ln) }()
+	} else {
+		srv.TLSConfig = &tls.Config{Certificates: certificates}
+		go func() { done <- srv.ServeTLS(ln, "", "") }()
+	}
 	t.Cleanup(func() {
 		srv.Close()
 		assert.ErrorIs(t, <-done, http.ErrServerClosed)
@@ -125,10 +131,7 @@ func startChainProxies(t *testing.T, list, forwarded string) (p chainProxies) {
 `, l7, chainL4, list, chainL7, p.cdn, p.l4, chainCDN))
 
 	ca := proxies.NewCA(t, proxies.P256)
-	listen := func(mode, bind, to, source, options, rules string) string {
-		return fmt.Sprintf("listen %s\n\tmode %s\n\tbind %s\n\t%s\n\tserver go %s source %s %s\n\n",
-			strings.NewReplacer(":", "_", " ", "_").Replace(bind), mode, bind, rules, to, source, options)
-	}
+	listen := chainHAProxy
 	const good = "\n\thttp-request set-header X-Forwarded-Proto http\n\thttp-request set-header X-Forwarded-Host good.test"
 	proxies.StartHAProxy(t,
 		listen("http", p.haXFF, list, chainHA, "", "option forwardfor"+good)+
@@ -138,6 +141,12 @@ func startChainProxies(t *testing.T, list, forwarded string) (p chainProxies) {
 			listen("tcp", p.haTLS+" ssl crt server.pem", list, chainL4, "send-proxy-v2-ssl", ""),
 		map[string]string{"server.pem": proxies.PEM(t, ca.Server(t, "interop.test"))})
 	return p
+}
+
+// chainHAProxy is a proxy in HAProxy's configuration.
+func chainHAProxy(mode, bind, to, source, options, rules string) string {
+	return fmt.Sprintf("listen %s\n\tmode %s\n\tbind %s\n\t%s\n\tserver go %s source %s %s\n\n",
+		strings.NewReplacer(":", "_", " ", "_").Replace(bind), mode, bind, rules, to, source, options)
 }
 
 // Every chain names the client, and nothing that the client wrote reaches the handler.
@@ -274,5 +283,49 @@ func TestClientIPReverseProxy(t *testing.T) {
 		require.NoError(t, err)
 		client := proxies.ClientAddr(9).String()
 		assert.Equal(t, fmt.Sprintf("[%q] [%q]", client, client), answer)
+	}
+}
+
+// In front of a server that speaks TLS itself, HAProxy says how the client came in four ways. Each
+// client writes the contrary.
+func TestClientIPScheme(t *testing.T) {
+	ca := proxies.NewCA(t, proxies.P256)
+	server := startChainServer(t, "X-Forwarded-For", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, clientip.Scheme(r.Context()))
+	}), ca.Server(t, "interop.test"))
+	tests := []struct {
+		name, mode, bind, source, options, rules string
+		tls                                      bool
+		want                                     string
+	}{
+		{"TLS passes through; the SSL TLV says that there is none", "tcp", "", chainL4, "send-proxy-v2-ssl", "", true, "https"},
+		{"X-Forwarded-Proto, encrypted", "http", "", chainHA, "ssl verify none",
+			"http-request set-header X-Forwarded-Proto http", false, "http"},
+		{"the SSL TLV says that there is none, encrypted", "http", "", chainBoth, "send-proxy-v2-ssl ssl verify none",
+			"http-request del-header X-Forwarded-Proto", false, "http"},
+		{"the SSL TLV, and a client's X-Forwarded-Proto passes through", "http", " ssl crt server.pem", chainBoth,
+			"send-proxy-v2-ssl ssl verify none", "", true, "https"},
+	}
+	addrs, config := make([]string, len(tests)), ""
+	for i, test := range tests {
+		addrs[i] = proxies.FreeAddr(t)
+		config += chainHAProxy(test.mode, addrs[i]+test.bind, server, test.source, test.options, test.rules)
+	}
+	proxies.StartHAProxy(t, config, map[string]string{"server.pem": proxies.PEM(t, ca.Server(t, "interop.test"))})
+	for i, test := range tests {
+		c, err := proxies.Dial(i, addrs[i])
+		require.NoError(t, err)
+		defer c.Close()
+		contrary := "https"
+		if test.tls {
+			c, contrary = tls.Client(c, &tls.Config{InsecureSkipVerify: true}), "http"
+		}
+		_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: interop.test\r\nX-Forwarded-Proto: "+contrary+"\r\n\r\n")
+		require.NoError(t, err, test.name)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		require.NoError(t, err, test.name)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		assert.Equal(t, test.want, string(body), test.name)
 	}
 }
