@@ -143,20 +143,20 @@ func readEnd(b []byte, i int, broken rule) (int, rule) {
 }
 
 func readPort(b []byte, i int, broken rule) (uint16, int, rule) {
-	if broken != keeps {
+	switch {
+	case broken != keeps:
 		return 0, i, broken
-	}
-	if i >= len(b) || !isDigit(b[i]) {
+	case i >= len(b) || !isDigit(b[i]):
 		return 0, i, badPortDigit
-	}
-	port := uint(b[i] - '0')
-	zero := port == 0
-	for i++; i < len(b) && isDigit(b[i]); i++ {
-		port = port*10 + uint(b[i]-'0')
-		if zero {
+	case b[i] == '0':
+		if i++; i < len(b) && isDigit(b[i]) {
 			return 0, i, badPortZero
 		}
-		if port > 1<<16-1 {
+		return 0, i, keeps
+	}
+	port := uint(0)
+	for ; i < len(b) && isDigit(b[i]); i++ {
+		if port = port*10 + uint(b[i]-'0'); port > 1<<16-1 {
 			return 0, i, badPortRange
 		}
 	}
@@ -170,8 +170,9 @@ func readAddr(b []byte, i int, v4 bool, broken rule) (netip.Addr, int, rule) {
 		return netip.Addr{}, i, broken
 	}
 	if v4 {
-		if ip, next, broken := readIPv4(b, i, i+maxIPv6V1); broken == keeps {
-			return addr4(ip), next, keeps
+		ip, next, broken := readIPv4(b, i, i+maxIPv6V1)
+		if broken == keeps || next >= len(b) {
+			return addr4(ip), next, broken
 		}
 	}
 	return readIPv6(b, i)
@@ -179,7 +180,8 @@ func readAddr(b []byte, i int, v4 bool, broken rule) (netip.Addr, int, rule) {
 
 // readIPv4 reads four decimal numbers with dots between them, which have to end before byte end.
 func readIPv4(b []byte, i, end int) (ip uint32, next int, broken rule) {
-	for after := 3; ; after-- {
+	limit := end - len(".0.0.0") // of this number: those after it need room
+	for k := 0; ; k++ {
 		if i >= len(b) || !isDigit(b[i]) {
 			return 0, i, badIPv4Digit
 		}
@@ -191,18 +193,19 @@ func readIPv4(b []byte, i, end int) (ip uint32, next int, broken rule) {
 			if number = number*10 + uint32(b[i]-'0'); number > 255 {
 				return 0, i, badIPv4Range
 			}
-			if i+len(".0")*after >= end { // no room for the numbers after this one
+			if i >= limit {
 				return 0, i, badIPv6Length
 			}
 		}
 		ip = ip<<8 | number
-		if after == 0 {
+		if k == 3 {
 			return ip, i, keeps
 		}
 		if i >= len(b) || b[i] != '.' {
 			return 0, i, badIPv4Dot
 		}
 		i++
+		limit += len(".0")
 	}
 }
 

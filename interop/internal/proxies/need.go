@@ -24,6 +24,7 @@ var packages = map[string]string{
 	"kdig":     "knot-dnsutils",
 	"apache2":  "apache2",
 	"postconf": "postfix",
+	"python3":  "python3",
 
 	postfixMaster: "postfix",
 }
