@@ -55,11 +55,11 @@ COUNT = { find $(1) -name '*.json' -exec cat {} + 2>/dev/null || true; } | awk '
 
 # test takes less than 8 minutes with 2 cores that have compiled nothing before.
 test: packages-test
-	@$(call RUN,unit allocs portable,$(OUT)/test)
+	@$(call RUN,unit allocs,$(OUT)/test)
 
 # e2e is what takes longer, among it to compile kube-proxy and Caddy the first time.
 e2e: packages-test packages-e2e
-	@$(call RUN,check fuzz modules soak,$(OUT)/e2e)
+	@$(call RUN,check portable fuzz modules soak,$(OUT)/e2e)
 
 # packages-* installs the Debian packages that are missing of a line in .ci/packages.
 packages-%:
@@ -89,7 +89,7 @@ allocs: $(GOTESTSUM)
 
 # portable runs the core's tests without what only Unix has.
 portable: $(GOTESTSUM)
-	@$(call SUM,test/portable) -vet=off -tags portable . ./internal/servertest
+	@$(call SUM,e2e/portable) -vet=off -tags portable . ./internal/servertest
 
 # check is what can be said of all modules without running them, compiled as their tests are.
 check: export GOFLAGS = -race
@@ -123,7 +123,7 @@ counts:
 	@$(call COUNT,$(OUT)/test $(OUT)/e2e)
 
 # bench measures everything, in some ten minutes, and writes docs/performance.md.
-bench: packages-e2e
+bench: packages-test packages-e2e
 	cd compare && go run . -o ../docs/performance.md && { \
 		echo; echo '## Datagrams'; echo; \
 		echo 'Served by a PacketConn and by a bare `*net.UDPConn` in turn, `go run ./udp` in `compare`: read alone, and read and answered.'; echo; \
