@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"syscall"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/interop/internal/netns"
 	"github.com/seed2e8fe8ee/proxyproto/interop/internal/proxies"
 )
 
@@ -25,13 +25,12 @@ import (
 // Listener finds it there when it accepts.
 func TestHeaderInFastOpen(t *testing.T) {
 	w := newWire(t)
-	const clientsAndServers = "net.ipv4.tcp_fastopen=3"
-	for _, n := range []namespace{w.proxy, w.server} {
-		ip(t, "netns", "exec", n.name, "sysctl", "-qw", clientsAndServers)
-	}
+	const clientsAndServers = "3"
+	w.proxy.Sysctl(t, clientsAndServers, "ipv4.tcp_fastopen")
+	w.server.Sysctl(t, clientsAndServers, "ipv4.tcp_fastopen")
 	var inner net.Listener
 	var err error
-	w.server.do(func() {
+	w.server.Do(func() {
 		lc := net.ListenConfig{Control: control(unix.TCP_FASTOPEN, 16)}
 		inner, err = lc.Listen(t.Context(), "tcp", wireServer+":0")
 	})
@@ -49,7 +48,7 @@ func TestHeaderInFastOpen(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), proxies.Timeout)
 		defer cancel()
 		var c net.Conn
-		w.proxy.do(func() { c, err = d.DialHeader(ctx, "tcp", ln.Addr().String(), h) })
+		w.proxy.Do(func() { c, err = d.DialHeader(ctx, "tcp", ln.Addr().String(), h) })
 		require.NoError(t, err)
 		defer c.Close()
 		accepted, err := ln.Accept()
@@ -75,11 +74,11 @@ func control(option, value int) func(network, address string, c syscall.RawConn)
 }
 
 // fastOpens is how many connections the namespace has accepted with data in their first segment.
-func fastOpens(t *testing.T, n namespace) int {
+func fastOpens(t *testing.T, n *netns.Namespace) int {
 	t.Helper()
-	cmd := exec.Command(proxies.Need(t, "ip"), "netns", "exec", n.name, "cat", "/proc/net/netstat")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
+	var out []byte
+	var err error
+	n.Do(func() { out, err = os.ReadFile("/proc/thread-self/net/netstat") })
 	require.NoError(t, err)
 	lines := regexp.MustCompile(`(?m)^TcpExt: (.*)$`).FindAllStringSubmatch(string(out), 2)
 	require.Len(t, lines, 2)

@@ -5,14 +5,11 @@ package interop
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
-	"runtime"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -22,18 +19,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/interop/internal/netns"
 	"github.com/seed2e8fe8ee/proxyproto/interop/internal/proxies"
 )
 
 // A wire joins two network namespaces, one for a proxy and one for the server behind it, and can be
 // cut. Nothing of it is seen outside of them.
 type wire struct {
-	proxy, server namespace
-}
-
-type namespace struct {
-	name string
-	file *os.File
+	proxy, server *netns.Namespace
 }
 
 const (
@@ -43,65 +36,23 @@ const (
 
 func newWire(t *testing.T) *wire {
 	t.Helper()
-	ip(t, "-V")
-	if os.Getuid() != 0 {
-		if ci, _ := strconv.ParseBool(os.Getenv("CI")); ci {
-			t.Fatal("only root can make network namespaces")
-		}
-		t.Skip("only root can make network namespaces")
-	}
-	w := &wire{newNamespace(t, "proxy"), newNamespace(t, "server")}
-	ip(t, "-n", w.proxy.name, "link", "add", "wire0", "type", "veth", "peer", "name", "wire0", "netns", w.server.name)
-	for n, addr := range map[string]string{w.proxy.name: wireProxy, w.server.name: wireServer} {
-		ip(t, "-n", n, "addr", "add", addr+"/24", "dev", "wire0")
-		ip(t, "-n", n, "link", "set", "lo", "up")
-		ip(t, "-n", n, "link", "set", "wire0", "up")
-	}
+	w := &wire{netns.New(t, "proxy"), netns.New(t, "server")}
+	netns.Join(t, w.proxy, "wire0", w.server, "wire0")
+	w.proxy.IP(t, "addr add "+wireProxy+"/24 dev wire0")
+	w.server.IP(t, "addr add "+wireServer+"/24 dev wire0")
 	return w
 }
 
-func ip(t *testing.T, args ...string) {
-	t.Helper()
-	out, err := exec.Command(proxies.Need(t, "ip"), args...).CombinedOutput()
-	require.NoError(t, err, "ip %v: %s", args, out)
-}
-
-func newNamespace(t *testing.T, name string) namespace {
-	t.Helper()
-	n := namespace{name: fmt.Sprintf("proxyproto-%d-%s", os.Getpid(), name)}
-	ip(t, "netns", "add", n.name)
-	t.Cleanup(func() { ip(t, "netns", "del", n.name) })
-	file, err := os.Open("/run/netns/" + n.name)
-	require.NoError(t, err)
-	t.Cleanup(func() { file.Close() })
-	n.file = file
-	return n
-}
-
-// cut takes an end of the wire down, and mend up again.
-func (n namespace) cut(t *testing.T)  { ip(t, "-n", n.name, "link", "set", "wire0", "down") }
-func (n namespace) mend(t *testing.T) { ip(t, "-n", n.name, "link", "set", "wire0", "up") }
-
-// do calls f on a thread in the namespace: what sockets f makes stay there.
-func (n namespace) do(f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
-			panic(err)
-		}
-		f()
-	}()
-	<-done
-}
+// cutLink takes an end of the wire down, and mendLink up again.
+func cutLink(t *testing.T, n *netns.Namespace)  { n.IP(t, "link set wire0 down") }
+func mendLink(t *testing.T, n *netns.Namespace) { n.IP(t, "link set wire0 up") }
 
 // dial connects from the proxy to the server.
 func (w *wire) dial(t *testing.T, addr string) *net.TCPConn {
 	t.Helper()
-	var c net.Conn
-	var err error
-	w.proxy.do(func() { c, err = net.DialTimeout("tcp", addr, proxies.Timeout) })
+	ctx, cancel := context.WithTimeout(t.Context(), proxies.Timeout)
+	defer cancel()
+	c, err := w.proxy.Dial(ctx, addr)
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close() })
 	require.NoError(t, c.SetDeadline(time.Now().Add(proxies.Timeout)))
@@ -111,10 +62,7 @@ func (w *wire) dial(t *testing.T, addr string) *net.TCPConn {
 // listen makes a Listener at the server's end; serve gets each connection.
 func (w *wire) listen(t *testing.T, limit time.Duration, serve func(net.Conn)) *proxyproto.Listener {
 	t.Helper()
-	var inner net.Listener
-	var err error
-	w.server.do(func() { inner, err = net.Listen("tcp", wireServer+":0") })
-	require.NoError(t, err)
+	inner := w.server.Listen(t, wireServer+":0")
 	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{
 		Policy:        proxyproto.Trust(netip.MustParsePrefix(wireProxy + "/32")),
 		HeaderTimeout: limit,
@@ -183,7 +131,7 @@ func TestFaultLinkCutInsideHeader(t *testing.T) {
 		conns = append(conns, c)
 	}
 	require.Eventually(t, func() bool { return ln.Stats().Pending == len(splits)-1 && ln.Stats().V1 == 1 }, proxies.Timeout, time.Millisecond)
-	w.server.cut(t)
+	cutLink(t, w.server)
 	for i, c := range conns {
 		_, err := io.WriteString(c, wireHeader[splits[i]:]+"hello\n")
 		require.NoError(t, err)
@@ -192,7 +140,7 @@ func TestFaultLinkCutInsideHeader(t *testing.T) {
 		lost(t, c)
 	}
 	assert.Equal(t, len(splits)-1, ln.Stats().Pending)
-	w.server.mend(t)
+	mendLink(t, w.server)
 	for _, c := range conns {
 		line, err := bufio.NewReader(c).ReadString('\n')
 		require.NoError(t, err)
@@ -218,12 +166,12 @@ func TestFaultLinkCutForTooLong(t *testing.T) {
 	}
 	// One after the other, all are accepted before the first one's second is over, or are dropped by it.
 	require.Eventually(t, func() bool { return ln.Stats().Accepted == 10 }, proxies.Timeout, time.Millisecond)
-	w.server.cut(t)
+	cutLink(t, w.server)
 	for _, c := range conns {
 		io.WriteString(c, wireHeader[20:]+"hello\n") // which fails where the server has given up already
 	}
 	require.Eventually(t, func() bool { return ln.Stats().Dropped[proxyproto.ReasonTimeout] == 10 }, proxies.Timeout, time.Millisecond)
-	w.server.mend(t)
+	mendLink(t, w.server)
 	for _, c := range conns {
 		b, _ := io.ReadAll(c)
 		assert.Empty(t, b)
@@ -259,21 +207,21 @@ func TestFaultLinkCutUnderTransfer(t *testing.T) {
 	server := <-accepted
 	block := bytes.Repeat([]byte{0, 'x', '\n', 0xff}, 1<<8)
 	var sending sync.WaitGroup
-	w.server.cut(t)
+	cutLink(t, w.server)
 	sending.Go(func() {
 		_, err := c.Write(block)
 		assert.NoError(t, err)
 	})
 	lost(t, c)
-	w.server.mend(t)
+	mendLink(t, w.server)
 	sending.Wait()
 	got := <-arrived
 	assert.True(t, bytes.Equal(block, got), "what the server got")
 
-	w.proxy.cut(t)
+	cutLink(t, w.proxy)
 	answer <- got
 	lost(t, server.NetConn().(*net.TCPConn))
-	w.proxy.mend(t)
+	mendLink(t, w.proxy)
 	_, err = io.ReadFull(c, got)
 	require.NoError(t, err)
 	assert.True(t, bytes.Equal(block, got), "what the client got")

@@ -197,3 +197,37 @@ func parseTrust(t *testing.T, prefix string) proxyproto.Policy {
 	require.NoError(t, err)
 	return policy
 }
+
+// A firewall before the nodes that lets only the balancer to the node ports stops clients, and not
+// pods: their connections to the balancer's address, and to their own node, don't come past it.
+func TestForgedHeaderBehindAFirewall(t *testing.T) {
+	c := startCluster(t, layout{bridge: true, tunnel: true, mode: "nftables"})
+	for i := 1; i <= 2; i++ {
+		c.ns[node(i)].Run(t, fmt.Sprintf(`table inet firewall {
+			chain nodeports {
+				type filter hook prerouting priority raw
+				iifname eth0 tcp dport 30000-31999 ip saddr != %s drop
+				iifname eth0 tcp dport 30000-31999 ip6 saddr != %s drop
+			}
+		}`, ipv4.balancer(), ipv6.balancer()), "nft", "-f", "-")
+	}
+	behind := map[string]string{
+		"a client, to a node port of node 1":                    stopped,
+		"a client, to a node port of node 2":                    stopped,
+		"a pod, to a node port of another node":                 stopped,
+		"a pod, to a node port of its own node":                 believed,
+		"a pod of another node, to the balancer's address":      believed,
+		"a pod of the server's node, to the balancer's address": believed,
+	}
+	for _, f := range families {
+		c.checkForgeries(t, f, "Cluster behind a firewall", underCluster, deployPolicy(t, forCluster),
+			func(y forgery) string {
+				if want, ok := behind[y.who]; ok {
+					return want
+				}
+				return y.cluster
+			})
+		c.checkServed(t, f, "client", balancer(1), "client")
+		c.checkServed(t, f, "client", balancer(2), "client")
+	}
+}

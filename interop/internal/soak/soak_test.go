@@ -12,7 +12,7 @@ import (
 // TestSoak is the short run, or one of as many connections as the environment's SOAK says. cmd/soak
 // is for long ones.
 func TestSoak(t *testing.T) {
-	connections := 12000
+	connections := 3000
 	if s := os.Getenv("SOAK"); s != "" {
 		var err error
 		connections, err = strconv.Atoi(s)
