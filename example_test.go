@@ -51,6 +51,22 @@ func Example() {
 	// Output: you are 192.0.2.7:56324
 }
 
+// Listen is net.Listen and NewListener in one.
+func ExampleListen() {
+	ln, err := proxyproto.Listen("tcp", "127.0.0.1:0", &proxyproto.Config{
+		Policy: proxyproto.Trust(netip.MustParsePrefix("10.0.0.0/8")),
+		OnDrop: proxyproto.LogDrops(nil),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ln.Close()
+
+	_, err = proxyproto.Listen("tcp", "127.0.0.1:0", &proxyproto.Config{})
+	fmt.Println(err)
+	// Output: proxyproto: Config has no Policy: say whose headers to trust, with Trust for example
+}
+
 func ExampleParse() {
 	h, n, err := proxyproto.Parse([]byte("PROXY TCP4 192.0.2.7 192.0.2.1 56324 443\r\npayload"))
 	fmt.Println(h, n, err)

@@ -37,7 +37,7 @@ const Unverified = 1
 //   - That there is an SSL TLV doesn't say that the client used TLS: HAProxy sends one without
 //     [ClientSSL] for connections in the clear. Ask [SSL.TLS].
 //   - Verify is 0 when the proxy verified a certificate, but HAProxy also sends 0 when the client
-//     presented none. Ask [SSL.Verified].
+//     presented none (nginx sends 1). Ask [SSL.Verified].
 //   - Proxies send the name, and may send the certificate, of a client whose certificate failed
 //     verification too, if they let it in. [SSL.CommonName] and [SSL.ClientCert] don't return
 //     those.
@@ -85,8 +85,8 @@ func (s SSL) Verified() bool {
 //
 // Don't authorize by it: ask the certificate, which [SSL.ClientCert] returns if the proxy sends it,
 // for its DNS names, or another field that its authority answers for. The name needn't be unique,
-// nor a host name. And HAProxy and nginx copy its bytes without their encoding: a name of two
-// Chinese characters in an old form, BMPString, can have the bytes of "root".
+// nor a host name. And HAProxy copies its bytes without their encoding: a name of two Chinese
+// characters in an old form, BMPString, can have the bytes of "root". (nginx converts them.)
 //
 // The name in a certificate that isn't verified is whatever the client likes. It is available from
 // TLVs, as [SubtypeSSLCN].

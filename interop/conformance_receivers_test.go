@@ -43,9 +43,9 @@ func receivers(t *testing.T) []receiver {
 		})
 		require.NoError(t, err)
 		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			host, port, err := net.SplitHostPort(r.RemoteAddr)
-			if err != nil { // the name of a Unix socket
-				host, port = "unix", ""
+			host, port := "unix", "" // whose name may look like anything
+			if _, unix := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr); !unix {
+				host, port, _ = net.SplitHostPort(r.RemoteAddr)
 			}
 			fmt.Fprintf(w, format, r.Method, r.URL.Path, host, port)
 		})}

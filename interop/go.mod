@@ -10,6 +10,9 @@ require (
 	golang.org/x/sys v0.49.0
 )
 
-require go.yaml.in/yaml/v3 v3.0.5 // indirect
+require (
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/net v0.1.0 // indirect
+)
 
 replace github.com/seed2e8fe8ee/proxyproto => ../

@@ -2,12 +2,16 @@ package interop
 
 import (
 	"crypto/tls"
+	"crypto/x509/pkix"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/seed2e8fe8ee/proxyproto"
 	"github.com/seed2e8fe8ee/proxyproto/interop/internal/proxies"
@@ -171,4 +175,37 @@ func openSSLName(suite uint16) string {
 		return "ECDHE-RSA-AES128-GCM-SHA256"
 	}
 	return tls.CipherSuiteName(suite) // those of TLS 1.3 have one name
+}
+
+// HAProxy copies the bytes of a certificate's name whatever their encoding: this client's two Chinese
+// characters have those of "root". (nginx converts them: see TestNginxV2TLS.)
+func TestHAProxyNameInAnOldEncoding(t *testing.T) {
+	ca := proxies.NewCA(t, proxies.P256)
+	b := listen(t)
+	b.serveConns(t, b, answerHeader)
+	addr := proxies.FreeAddr(t)
+	proxies.StartHAProxy(t, fmt.Sprintf(`
+frontend tls
+	bind %s ssl crt server.pem ca-file ca.pem verify required
+	default_backend tls
+
+backend tls
+	server backend %s send-proxy-v2 proxy-v2-options ssl,cert-cn
+`, addr, b.addr), map[string]string{
+		"server.pem": proxies.PEM(t, ca.Server(t, serverName)),
+		"ca.pem":     ca.PEM(),
+	})
+	c, err := tls.Dial("tcp", addr, &tls.Config{
+		RootCAs: ca.Pool(), ServerName: serverName,
+		Certificates: []tls.Certificate{ca.ClientNamed(t, bmpName(t, "牯潴"), pkix.Name{})},
+	})
+	require.NoError(t, err)
+	defer c.Close()
+	var saw sawHeader
+	require.NoError(t, json.NewDecoder(c).Decode(&saw))
+	ssl, ok := proxyproto.TLVs(saw.TLVs).SSL()
+	require.True(t, ok)
+	name, ok := ssl.CommonName()
+	assert.True(t, ok)
+	assert.Equal(t, "root", string(name))
 }

@@ -46,18 +46,25 @@ func TestTLSPassedThrough(t *testing.T) {
 func TestTLSBegunByProxy(t *testing.T) {
 	ca := proxies.NewCA(t, proxies.P256)
 	files := map[string]string{"ca.pem": ca.PEM()}
-	for _, test := range []struct {
+	type begins struct {
 		name    string
 		version proxyproto.Version
 		start   func(t *testing.T, addr, backend string)
-	}{
+	}
+	tests := []begins{
 		{"nginx v1", proxyproto.V1, func(t *testing.T, addr, backend string) {
 			proxies.StartNginx(t, nginxServer(addr, backend, "proxy_protocol on;"+nginxTLS), files)
 		}},
 		{"haproxy v2", proxyproto.V2, func(t *testing.T, addr, backend string) {
 			proxies.StartHAProxy(t, haproxyListen("tls", addr, backend, haproxyTLS+" send-proxy-v2"), files)
 		}},
-	} {
+	}
+	if nginxWritesV2(t) {
+		tests = append(tests, begins{"nginx v2", proxyproto.V2, func(t *testing.T, addr, backend string) {
+			proxies.StartNginx(t, nginxServer(addr, backend, "proxy_protocol v2;"+nginxTLS), files)
+		}})
+	}
+	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			b := listen(t)
 			ln := tls.NewListener(b, &tls.Config{Certificates: []tls.Certificate{ca.Server(t, serverName)}})

@@ -1,6 +1,10 @@
 package wiretest
 
-import "strings"
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+)
 
 const endpoints = "\x0a\x00\x01\x0a" + "\x0a\x00\x02\x14" + "\xc3\x50" + "\x01\xbb"
 
@@ -103,36 +107,81 @@ func (t *table) nginx() {
 		inet(1, tcp6, "[::ffff:10.0.1.10]:50000", "[::ffff:10.0.2.20]:443"))
 	t.canonicalBefore("\x16\x03\x01", "nginx stream unix client", "PROXY UNKNOWN\r\n", unknown)
 
-	// Version 2, with "proxy_protocol v2": ALPN, AUTHORITY, SSL, and the checksum last.
-	version, cipher := TLV(0x21, "TLSv1.3"), TLV(0x23, "TLS_AES_256_GCM_SHA384")
-	alpn, authority := TLV(0x01, "h2"), TLV(0x02, "www.example.com")
-	crc := TLV(0x03, "\x00\x00\x00\x00")
-	all := func(name, ssl string) {
-		wire := V2(0x21, 0x11, endpoints, alpn, authority, ssl, crc)
-		wire = Sum(wire, len(wire)-4)
-		t.canonical(name, wire, between(wire[TLVs4:]))
+	t.nginxV2()
+	t.nginxV2TLS()
+}
+
+// nginxV2 has what nginx sends with "proxy_protocol v2", as it has sent it, checksums included.
+func (t *table) nginxV2() {
+	const (
+		mapped    = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff"
+		loopback6 = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"
+		own       = "\x7f\x49\xfa\x37" // 127.73.250.55
+	)
+	client6 := "\x20\x01\x0d\xb8" + loopback6[4:]
+	crc := func(value string) string { return TLV(0x03, value) }
+
+	t.origin = "nginx 1.31.4, captured"
+	sum := crc("\x31\x73\x8e\x49")
+	t.canonical("nginx v2, ipv4", V2(0x21, 0x11, "\x7f\x00\x00\x01", own, "\xee\x3e\x9d\xcf", sum),
+		named("127.0.0.1:60990", "127.73.250.55:40399", sum))
+	sum = crc("\xd1\x54\x54\xc4")
+	t.canonical("nginx v2, ipv6", V2(0x21, 0x21, loopback6, loopback6, "\xdf\x0a\xa1\x63", sum),
+		inet(2, tcp6, "[::1]:57098", "[::1]:41315", sum))
+	sum = crc("\x7f\xe2\x1e\x58") // version 1 has IPv4-mapped addresses there
+	t.canonical("nginx v2, ipv4 on a dual-stack socket",
+		V2(0x21, 0x11, "\x7f\x00\x00\x01", own, "\xa0\x2e\xa0\x07", sum),
+		named("127.0.0.1:41006", "127.73.250.55:40967", sum))
+	sum = crc("\x9c\xc8\x40\x45")
+	t.canonical("nginx v2, realip, ipv6 client on an ipv4 listener",
+		V2(0x21, 0x21, client6, mapped, own, "\xc9\x38\x8c\x0b", sum),
+		inet(2, tcp6, "[2001:db8::1]:51512", "[::ffff:127.73.250.55]:35851", sum))
+	sum = crc("\x89\x22\x51\x72")
+	t.canonical("nginx v2, realip, ipv4 client on an ipv6 listener",
+		V2(0x21, 0x21, mapped, "\xc0\x00\x02\x07", loopback6, "\xc9\x38\x93\x1f", sum),
+		inet(2, tcp6, "[::ffff:192.0.2.7]:51512", "[::1]:37663", sum))
+	// The client's address isn't in it, even where realip has told nginx.
+	t.accept("nginx v2, unix listener", V2(0x20, 0x00, crc("\xa9\xb8\x7e\x8f")),
+		Header{Version: 2, Command: Local})
+	sum = crc("\x0e\x81\xe0\xac")
+	t.canonicalBefore("one", "nginx v2, a client's first datagram",
+		V2(0x21, 0x12, "\x7f\x00\x00\x01", own, "\xe6\x35\x82\xc3", sum),
+		inet(2, udp4, "127.0.0.1:58933", "127.73.250.55:33475", sum))
+}
+
+// nginxV2TLS has what it says of TLS: the algorithms are those of its own certificate.
+func (t *table) nginxV2TLS() {
+	say := func(name string, ports [2]uint16, sum string, tlvs ...string) {
+		tlvs = append(tlvs, TLV(0x03, sum))
+		b := []byte("\x7f\x00\x00\x01\x7f\x49\xfa\x37")
+		b = binary.BigEndian.AppendUint16(b, ports[0])
+		b = binary.BigEndian.AppendUint16(b, ports[1])
+		t.canonical(name, V2(0x21, 0x11, string(b), strings.Join(tlvs, "")),
+			named(fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.73.250.55:%d", ports[1]), tlvs...))
 	}
-	t.origin = "nginx 1.31.4"
-	t.canonical("nginx v2 without tls", V2(0x21, 0x11, endpoints), between())
-	all("nginx v2, no client certificate: verify is 1", SSL(0x01, 1, version, cipher))
-	all("nginx v2 with a client certificate", SSL(0x07, 0, version, TLV(0x22, "client.example"),
-		cipher, TLV(0x24, "RSA-SHA256"), TLV(0x25, "rsaEncryption")))
-	const mapped = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff"
-	const client = "\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"
-	t.canonical("nginx v2, ipv6 client on an ipv4 listener",
-		V2(0x21, 0x21, client, mapped, "\x7f\x00\x00\x01", "\xc9\x38\x46\xa1"),
-		inet(2, tcp6, "[2001:db8::1]:51512", "[::ffff:127.0.0.1]:18081"))
-	t.canonical("nginx v2, ipv4 client on an ipv6 listener",
-		V2(0x21, 0x21, mapped, "\xc0\x00\x02\x07", strings.Repeat("\x00", 15)+"\x01",
-			"\xc9\x38\x46\xa1"),
-		inet(2, tcp6, "[::ffff:192.0.2.7]:51512", "[::1]:18081"))
-	t.canonical("nginx v2, ipv4 client on a unix listener",
-		V2(0x21, 0x11, "\xc0\x00\x02\x07\x7f\x00\x00\x01\xc9\x38\x00\x00"),
-		named("192.0.2.7:51512", "127.0.0.1:0"))
-	t.canonical("nginx v2, unix client on a unix listener", V2(0x21, 0x01),
-		Header{Version: 2, Command: Proxy, Protocol: 0x01})
-	t.origin = "nginx, commit 01be246d1388"
-	all("nginx v2, verify isn't set", SSL(0x01, 0xffffffff, version, cipher))
+	authority, alpn := TLV(0x02, "server.interop.test"), TLV(0x01, "h2")
+	v12, v13 := TLV(0x21, "TLSv1.2"), TLV(0x21, "TLSv1.3")
+	rsa := TLV(0x23, "ECDHE-RSA-AES128-GCM-SHA256") + TLV(0x24, "RSA-SHA256") + TLV(0x25, "RSA2048")
+	cipher := TLV(0x23, "TLS_AES_128_GCM_SHA256")
+	ec := cipher + TLV(0x24, "ecdsa-with-SHA256") + TLV(0x25, "EC256")
+
+	t.origin = "nginx 1.31.4, captured"
+	say("nginx v2, tls 1.2, no client certificate: verify is 1", [2]uint16{0x9028, 0xb635},
+		"\x9b\x25\x14\xb3", authority, alpn, SSL(0x01, 1, v12, rsa))
+	say("nginx v2, tls 1.3, neither a name nor a protocol", [2]uint16{0x8428, 0x8b5b},
+		"\x9c\xbc\xc2\x8d", SSL(0x01, 1, v13, ec))
+	say("nginx v2, a client certificate", [2]uint16{0x93f8, 0x9559},
+		"\x85\x31\x0d\x45", authority, alpn, SSL(0x07, 0, v13, TLV(0x22, "alice"), ec))
+	say("nginx v2, a client certificate without a name", [2]uint16{0x832e, 0xa911},
+		"\x76\xf9\xc2\x6e", authority, alpn, SSL(0x07, 0, v13, ec))
+	say("nginx v2, a client certificate that isn't trusted", [2]uint16{0xa9b2, 0x87ed},
+		"\xe6\x47\xc4\x8d", authority, alpn, SSL(0x07, 21, v12, TLV(0x22, "mallory"), rsa))
+	say("nginx v2, a client's name that was a BMPString", [2]uint16{0xcb16, 0xabcf},
+		"\x52\x82\x97\xeb", authority, alpn, SSL(0x07, 0, v13, TLV(0x22, "牯潴"), ec))
+	say("nginx v2, a resumed session", [2]uint16{0xc93c, 0xacc9},
+		"\xd9\x8b\xd0\xb2", authority, SSL(0x05, 0, v13, TLV(0x22, "alice"), ec))
+	say("nginx v2, with an ed25519 key", [2]uint16{0xadca, 0xa78f},
+		"\xcd\x19\x9f\x5d", authority, alpn, SSL(0x01, 1, v13, cipher, TLV(0x24, "ED25519")))
 }
 
 // goProxies has headers of proxies that are written in Go: Caddy says neither the ports nor the

@@ -106,9 +106,11 @@ func (s *splitter) send(row wiretest.Row, cut int) {
 	}
 	client.Write(row.Wire[cut:]) // which may find the connection refused
 	client.CloseWrite()
-	if row.Err == nil {
-		server := <-s.accepted
+	var drop *proxyproto.DropError
+	select {
+	case server := <-s.accepted:
 		defer server.Close()
+		require.NoError(t, row.Err, "%s cut at %d was accepted", row.Name, cut)
 		conn, ok := proxyproto.FromConn(server)
 		require.True(t, ok)
 		requireSame(t, row, conn.Header())
@@ -116,8 +118,9 @@ func (s *splitter) send(row wiretest.Row, cut int) {
 		assert.NoError(t, err)
 		assert.Equal(t, string(row.Wire[row.N:]), string(payload), "%s cut at %d", row.Name, cut)
 		return
+	case drop = <-s.drops:
 	}
-	drop := <-s.drops
+	require.Error(t, row.Err, "%s cut at %d: %v", row.Name, cut, drop)
 	var fault *proxyproto.FormatError
 	if errors.As(drop, &fault) {
 		assert.Equal(t, row.Offset, fault.Offset, "%s cut at %d", row.Name, cut)

@@ -3,6 +3,7 @@ package proxies
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -23,6 +24,7 @@ type KeyAlgorithm int
 const (
 	P256 KeyAlgorithm = iota
 	RSA2048
+	Ed25519
 )
 
 // CA signs the certificates of one test.
@@ -63,8 +65,15 @@ func (ca *CA) Server(t testing.TB, names ...string) tls.Certificate {
 // Client makes the certificate of a client whose common name is name.
 func (ca *CA) Client(t testing.TB, name string) tls.Certificate {
 	t.Helper()
+	return ca.ClientNamed(t, nil, pkix.Name{CommonName: name})
+}
+
+// ClientNamed makes the certificate of a client with any subject: raw, in DER, or else name.
+func (ca *CA) ClientNamed(t testing.TB, raw []byte, name pkix.Name) tls.Certificate {
+	t.Helper()
 	return ca.issue(t, &x509.Certificate{
-		Subject:     pkix.Name{CommonName: name},
+		RawSubject:  raw,
+		Subject:     name,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 }
@@ -113,9 +122,12 @@ func (ca *CA) newKey(t testing.TB) crypto.Signer {
 	t.Helper()
 	var key crypto.Signer
 	var err error
-	if ca.algorithm == RSA2048 {
+	switch ca.algorithm {
+	case RSA2048:
 		key, err = rsa.GenerateKey(rand.Reader, 2048)
-	} else {
+	case Ed25519:
+		_, key, err = ed25519.GenerateKey(rand.Reader)
+	default:
 		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	}
 	require.NoError(t, err)
