@@ -97,9 +97,7 @@ func TestConnectionsOfALazyListenersClients(t *testing.T) {
 	}
 	go srv.Serve(ln)
 	defer srv.Close()
-	h := proxyproto.NewHeader(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 1},
-		&net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 2}, proxyproto.V2)
-	c := &http.Client{Transport: newTransport(t, nil, headerOf(h, nil))}
+	c := &http.Client{Transport: newTransport(t, nil, headerOf(someHeader, nil))}
 	answer, _, _ := get(t, c, "http://"+ln.Addr().String())
 	assert.Equal(t, "HTTP/1.1 v2 192.0.2.7:1 192.0.2.9:2 ", answer)
 	conns.eventuallyOpen(t, 1)
@@ -112,9 +110,7 @@ func TestConnectionsOfALazyListenersClients(t *testing.T) {
 // the same one, say nothing about other clients.
 func TestConnStateWithoutAddress(t *testing.T) {
 	backend, conns := countedBackend(t, false)
-	h := proxyproto.NewHeader(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 1},
-		&net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 2}, proxyproto.V2)
-	transport := newTransport(t, nil, headerOf(h, nil))
+	transport := newTransport(t, nil, headerOf(someHeader, nil))
 	_, r := clientOf(t, 1, backend.URL)
 	r.RemoteAddr = "@"
 	resp, err := transport.RoundTrip(r)
@@ -225,8 +221,8 @@ func TestManyClientsAreBounded(t *testing.T) {
 	assertForgotten(t, transport)
 }
 
-// Requests over HTTP/1.1 and HTTP/2, read, half read and canceled, while their clients come and go
-// and all idle connections are closed again and again: each is under its own client's header, and
+// Requests over HTTP/1.1 and HTTP/2, read, half read and canceled, while their clients come and go,
+// the server ends connections, and all idle ones are closed again and again: each is under its own client's header, and
 // at the end nothing is left.
 func TestClientsComeAndGo(t *testing.T) {
 	for _, withTLS := range []bool{false, true} {
@@ -239,6 +235,9 @@ func TestClientsComeAndGo(t *testing.T) {
 			backend.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that are broken off
 			backend.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Client", r.RemoteAddr)
+				if r.Header.Get("Last") != "" {
+					w.Header().Set("Connection", "close") // with HTTP/2 a GOAWAY
+				}
 				io.WriteString(w, strings.Repeat("x", 5000))
 			})
 			transport := newTransport(t, baseOf(backend), headerV2)
@@ -259,8 +258,8 @@ func TestClientsComeAndGo(t *testing.T) {
 			for worker := range 8 {
 				random := rand.New(rand.NewPCG(1, uint64(worker)))
 				wg.Go(func() {
-					for n := range requests {
-						comeAndGo(t, transport, backend.URL, worker*40+n/5, random)
+					for n := range requests { // five of a client's, some of them at once
+						comeAndGo(t, transport, backend.URL, worker/2*40+n/5, random)
 					}
 				})
 			}
@@ -287,6 +286,8 @@ func comeAndGo(t *testing.T, transport *Transport, url string, n int, random *ra
 		go cancel()
 	case 1:
 		go transport.ConnState(c, http.StateClosed)
+	case 2:
+		r.Header.Set("Last", "yes")
 	}
 	resp, err := transport.RoundTrip(r.WithContext(ctx))
 	if err != nil {

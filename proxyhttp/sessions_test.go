@@ -151,9 +151,7 @@ func TestResponseUnderWay(t *testing.T) {
 		<-finish
 		io.WriteString(w, "ly")
 	})
-	h := proxyproto.NewHeader(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 1},
-		&net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 2}, proxyproto.V2)
-	transport := newTransport(t, nil, headerOf(h, nil))
+	transport := newTransport(t, nil, headerOf(someHeader, nil))
 	resp, err := (&http.Client{Transport: transport}).Get(backend.URL)
 	require.NoError(t, err)
 	transport.CloseIdleConnections()
