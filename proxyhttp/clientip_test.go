@@ -51,11 +51,13 @@ func TestHeaderOfTheClientInAField(t *testing.T) {
 		}
 	}
 	plain := func(next http.Handler) http.Handler { return next }
-	changed := func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			r.RemoteAddr = "192.0.2.99"
-			next.ServeHTTP(w, r)
-		})
+	changed := func(remote string) func(http.Handler) http.Handler {
+		return func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				r.RemoteAddr = remote
+				next.ServeHTTP(w, r)
+			})
+		}
 	}
 	const xff = "X-Forwarded-For"
 	for _, test := range []struct {
@@ -74,7 +76,10 @@ func TestHeaderOfTheClientInAField(t *testing.T) {
 			"192.0.2.7:1 198.51.100.1:443 0500026964"},
 		{"no field", xff, "", header("198.51.100.8:1"), plain,
 			"198.51.100.8:1 198.51.100.1:443 0500026964"},
-		{"RemoteAddr is changed afterwards", xff, "203.0.113.7", nil, changed, "203.0.113.7:0 "},
+		{"RemoteAddr is changed afterwards", xff, "203.0.113.7", nil, changed("192.0.2.99:5"),
+			"203.0.113.7:0 "},
+		{"RemoteAddr has no port afterwards", xff, "203.0.113.7", nil, changed("203.0.113.7"),
+			"203.0.113.7:0 "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			backend := newBackend(t, false)

@@ -161,6 +161,21 @@ func TestLateConnectionIsClosed(t *testing.T) {
 	}
 }
 
+// The same when its dialer has just returned it as the last request ends.
+func TestConnectionOfAnEndedSession(t *testing.T) {
+	var all sessions
+	all.init(1, time.Minute)
+	s := all.acquire([]byte("x"), "client", func(*session) *http.Transport { return new(http.Transport) })
+	require.NoError(t, all.add(&conn{of: s, all: &all}))
+	assert.Len(t, s.conns, 1)
+	all.retire("client")
+	require.NoError(t, all.add(&conn{Conn: addressed{}, of: s, all: &all}), "there is a request")
+	clear(s.conns)
+	all.release(s)
+	assert.ErrorIs(t, all.add(&conn{of: s, all: &all}), errOver)
+	assert.Empty(t, s.conns)
+}
+
 // noted calls a function when it is closed.
 type noted struct {
 	net.Conn

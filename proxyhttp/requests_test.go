@@ -192,14 +192,20 @@ func TestUnencryptedHTTP2(t *testing.T) {
 	assert.EqualValues(t, clients, ln.Stats().Accepted)
 }
 
-// A negative idle time is no limit, as http.Transport has it.
+// A negative idle time is no limit, as http.Transport has it, over HTTP/2 too, where that would close
+// connections at once.
 func TestNoIdleTimeLimit(t *testing.T) {
-	backend := newBackend(t, false)
-	transport := newTransport(t, &http.Transport{IdleConnTimeout: -1}, headerOf(someHeader, nil))
-	for range 3 {
-		get(t, &http.Client{Transport: transport}, backend.URL)
+	for _, withTLS := range []bool{false, true} {
+		backend := newBackend(t, withTLS)
+		base := baseOf(backend)
+		base.IdleConnTimeout = -1
+		transport := newTransport(t, base, headerOf(someHeader, nil))
+		assert.Zero(t, transport.base.IdleConnTimeout)
+		for range 3 {
+			get(t, &http.Client{Transport: transport}, backend.URL)
+		}
+		assert.EqualValues(t, 1, backend.Stats().Accepted)
 	}
-	assert.EqualValues(t, 1, backend.Stats().Accepted)
 }
 
 // An upgraded connection is in use until it is closed, and each of its ends can be closed alone.
