@@ -18,7 +18,9 @@ import (
 // [proxyproto.TypeALPN]: what the next server is spoken to is this proxy's choice. The other TLVs
 // are the word of whoever sent them. Otherwise it has r.RemoteAddr and the address that net/http
 // keeps in the request's context, which are the client's too if the server's listener is a
-// [proxyproto.Listener]. A client of HTTP/3 is a TCP one, since the header is a stream's.
+// [proxyproto.Listener] that isn't lazy. Behind a lazy one they are those of the proxy in front:
+// only ConnContext knows the client, and a wrapper that hides the Conn from it hides the client,
+// too. A client of HTTP/3 is a TCP one, since the header is a stream's.
 //
 // Behind a handler of package clientip the client may be one that a trusted HTTP proxy names in a
 // field ([clientip.FoundField]). The connection is that proxy's then, and what its own header says
