@@ -16,8 +16,8 @@ import (
 	"github.com/seed2e8fe8ee/proxyproto/clientip"
 )
 
-// newFieldProxy is a reverse proxy to the backend behind HTTP proxies at 127.0.0.1 and 198.51.100.8,
-// which say in the field who their clients are. It takes PROXY or not.
+// newFieldProxy is a reverse proxy to the backend, behind HTTP proxies at 127.0.0.1 and
+// 198.51.100.8, which say in the field who their clients are. It takes PROXY or not.
 func newFieldProxy(
 	t *testing.T, b backend, transport *Transport, field string,
 	between func(http.Handler) http.Handler,

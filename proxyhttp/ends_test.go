@@ -165,7 +165,8 @@ func TestLateConnectionIsClosed(t *testing.T) {
 func TestConnectionOfAnEndedSession(t *testing.T) {
 	var all sessions
 	all.init(1, time.Minute)
-	s := all.acquire([]byte("x"), "client", func(*session) *http.Transport { return new(http.Transport) })
+	s := all.acquire([]byte("x"), "client",
+		func(*session) *http.Transport { return new(http.Transport) })
 	require.NoError(t, all.add(&conn{of: s, all: &all}))
 	assert.Len(t, s.conns, 1)
 	all.retire("client")
@@ -237,8 +238,8 @@ func TestManyClientsAreBounded(t *testing.T) {
 }
 
 // Requests over HTTP/1.1 and HTTP/2, read, half read and canceled, while their clients come and go,
-// the server ends connections, and all idle ones are closed again and again: each is under its own client's header, and
-// at the end nothing is left.
+// the server ends connections, and all idle ones are closed again and again: each is under its own
+// client's header, and at the end nothing is left.
 func TestClientsComeAndGo(t *testing.T) {
 	for _, withTLS := range []bool{false, true} {
 		requests := 200

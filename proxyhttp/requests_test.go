@@ -1,6 +1,7 @@
 package proxyhttp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -33,8 +34,8 @@ func (b *noteClose) Close() error {
 	return nil
 }
 
-// A request that isn't sent is an error, never a panic, and its body is closed, as http.RoundTripper
-// asks: whatever is wrong with it.
+// A request that isn't sent is an error, never a panic, and its body is closed, as
+// http.RoundTripper asks: whatever is wrong with it.
 func TestRequestsThatAreNotSent(t *testing.T) {
 	none := errors.New("none")
 	for name, header := range map[string]func(*http.Request) (*proxyproto.Header, error){
@@ -126,10 +127,11 @@ func TestExpectContinue(t *testing.T) {
 func TestHeaderIsSentWhole(t *testing.T) {
 	backend := newBackend(t, false)
 	closed := 0
-	base := &http.Transport{Dial: func(network, address string) (net.Conn, error) {
+	base := new(http.Transport)
+	base.DialContext = func(_ context.Context, network, address string) (net.Conn, error) {
 		c, err := net.Dial(network, address)
 		return &short{&noted{Conn: c, closed: func() { closed++ }}}, err
-	}}
+	}
 	transport := newTransport(t, base, headerOf(someHeader, nil))
 	_, err := (&http.Client{Transport: transport}).Get(backend.URL)
 	assert.ErrorIs(t, err, io.ErrShortWrite)
@@ -192,8 +194,8 @@ func TestUnencryptedHTTP2(t *testing.T) {
 	assert.EqualValues(t, clients, ln.Stats().Accepted)
 }
 
-// A negative idle time is no limit, as http.Transport has it, over HTTP/2 too, where that would close
-// connections at once.
+// A negative idle time is no limit, as http.Transport has it, over HTTP/2 too, where that would
+// close connections at once.
 func TestNoIdleTimeLimit(t *testing.T) {
 	for _, withTLS := range []bool{false, true} {
 		backend := newBackend(t, withTLS)
@@ -215,7 +217,8 @@ func TestUpgradedIsInUse(t *testing.T) {
 		c, rw, err := http.NewResponseController(w).Hijack()
 		if assert.NoError(t, err) {
 			defer c.Close()
-			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: last\r\n\r\n")
+			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\n"+
+				"Connection: Upgrade\r\nUpgrade: last\r\n\r\n")
 			b, err := io.ReadAll(rw)
 			assert.NoError(t, err)
 			c.Write(b)
