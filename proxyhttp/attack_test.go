@@ -68,9 +68,7 @@ func TestConnect(t *testing.T) {
 			io.Copy(c, rw)
 		}
 	})
-	h := proxyproto.NewHeader(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 1},
-		&net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 2}, proxyproto.V2)
-	transport := newTransport(t, nil, headerOf(h, nil))
+	transport := newTransport(t, nil, headerOf(someHeader, nil))
 	up, send := io.Pipe()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodConnect, backend.URL, up)
 	require.NoError(t, err)
@@ -125,9 +123,7 @@ func TestRequestIsSentAgain(t *testing.T) {
 			c.Close()
 		}
 	}()
-	h := proxyproto.NewHeader(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 1},
-		&net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 2}, proxyproto.V2)
-	transport := newTransport(t, nil, headerOf(h, nil))
+	transport := newTransport(t, nil, headerOf(someHeader, nil))
 	var bodies atomic.Int32
 	for _, body := range []string{"first", "second"} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut,
@@ -144,6 +140,56 @@ func TestRequestIsSentAgain(t *testing.T) {
 	for _, want := range []string{"first", "second", "second"} {
 		assert.Equal(t, "192.0.2.7:1 "+want, <-seen)
 	}
+}
+
+// A body that can't be had again isn't sent again: the request fails, and the next one has a new
+// connection under the same header.
+func TestBodyThatCannotBeSentAgain(t *testing.T) {
+	ln, err := proxyproto.NewListener(listenTCP(t),
+		&proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
+	require.NoError(t, err)
+	defer ln.Close()
+	clients := make(chan string, 10)
+	go func() {
+		for n := 0; ; n++ {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			clients <- c.RemoteAddr().String()
+			r := bufio.NewReader(c)
+			for answered := 0; ; answered++ { // the first connection answers once
+				req, err := http.ReadRequest(r)
+				if err != nil {
+					break
+				}
+				if io.Copy(io.Discard, req.Body); n == 0 && answered == 1 {
+					break
+				}
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			}
+			c.Close()
+		}
+	}()
+	transport := newTransport(t, nil, headerOf(someHeader, nil))
+	for i, fails := range []bool{false, true, false} {
+		body := &noteClose{Reader: strings.NewReader("once")}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut,
+			"http://"+ln.Addr().String(), body)
+		require.NoError(t, err)
+		resp, err := transport.RoundTrip(req)
+		if fails {
+			require.Error(t, err, i)
+			continue
+		}
+		require.NoError(t, err, i)
+		require.NoError(t, resp.Body.Close())
+	}
+	assertIdle(t, transport, 1)
+	for range 2 {
+		assert.Equal(t, "192.0.2.7:1", <-clients)
+	}
+	assert.Empty(t, clients)
 }
 
 // A function that panics, and a base whose dialing does, leave no session with a request too many.

@@ -70,8 +70,10 @@ func BenchmarkSessionMemory(b *testing.B) {
 	runtime.ReadMemStats(&before)
 	for i := 0; b.Loop(); i++ {
 		wire := fmt.Appendf(nil, "%d", i)
-		all = append(all, transport.sessions.acquire(wire, clientConn{remote: string(wire)},
-			func() *http.Transport { return transport.transport(&proxyproto.Header{}) }))
+		all = append(all, transport.sessions.acquire(wire, string(wire),
+			func(s *session) *http.Transport {
+				return transport.transport(s, &proxyproto.Header{})
+			}))
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)

@@ -2,7 +2,8 @@ package proxyhttp
 
 import (
 	"container/list"
-	"net"
+	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -14,29 +15,20 @@ const (
 	defaultIdleTimeout  = 90 * time.Second
 )
 
+var errOver = errors.New("proxyhttp: the client's connection has ended")
+
 // A session is the connections of one header. It is in sessions.byHeader from its first request
 // until it is dropped, and in sessions.idle while it has none under way.
 type session struct {
 	transport *http.Transport
 	wire      string
-	of        clientConn // whose header it is, if it is a client's
+	client    string // RemoteAddr of the requests, if the header is of a client
 
+	conns    map[*conn]struct{}
 	requests int
 	idle     *list.Element
 	since    time.Time // when it became idle
 	dropped  bool
-}
-
-// clientConn tells a client's connection to the proxy from others.
-type clientConn struct{ remote, local string }
-
-// clientConnOf is the one that a server's request came on, or the zero value.
-func clientConnOf(r *http.Request) clientConn {
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if !ok {
-		return clientConn{}
-	}
-	return clientConn{r.RemoteAddr, local.String()}
 }
 
 // sessions has those of a Transport by their headers' wire form. A dropped one is in no list any
@@ -47,7 +39,7 @@ type sessions struct {
 
 	mu       sync.Mutex
 	byHeader map[string]*session
-	byClient map[clientConn][]*session
+	byClient map[string][]*session
 	idle     list.List // the one that has been so for longest at first
 }
 
@@ -57,21 +49,22 @@ func (all *sessions) init(maxIdle int, idleTimeout time.Duration) {
 	}
 	all.maxIdle, all.idleTimeout = maxIdle, idleTimeout
 	all.byHeader = map[string]*session{}
-	all.byClient = map[clientConn][]*session{}
+	all.byClient = map[string][]*session{}
 }
 
 // acquire returns the session of a header for one request. dial makes its connections if there is
 // none yet.
 func (all *sessions) acquire(
-	wire []byte, of clientConn, dial func() *http.Transport,
+	wire []byte, client string, dial func(*session) *http.Transport,
 ) *session {
 	all.mu.Lock()
 	s := all.byHeader[string(wire)]
 	if s == nil {
-		s = &session{transport: dial(), wire: string(wire), of: of}
+		s = &session{wire: string(wire), client: client, conns: map[*conn]struct{}{}}
+		s.transport = dial(s)
 		all.byHeader[s.wire] = s
-		if of != (clientConn{}) {
-			all.byClient[of] = append(all.byClient[of], s)
+		if client != "" {
+			all.byClient[client] = append(all.byClient[client], s)
 		}
 	}
 	s.requests++
@@ -81,7 +74,7 @@ func (all *sessions) acquire(
 	}
 	closes := all.expire()
 	all.mu.Unlock()
-	closeAll(closes)
+	all.close(closes)
 	return s
 }
 
@@ -99,7 +92,7 @@ func (all *sessions) release(s *session) {
 		}
 	}
 	all.mu.Unlock()
-	closeAll(closes)
+	all.close(closes)
 }
 
 // expire drops the sessions that are idle for too long, or too many, and returns them to be closed.
@@ -111,7 +104,8 @@ func (all *sessions) expire() (closes []*session) {
 			return closes
 		}
 		s := first.Value.(*session)
-		if all.idle.Len() <= all.maxIdle && time.Since(s.since) < all.idleTimeout {
+		expired := all.idleTimeout > 0 && time.Since(s.since) >= all.idleTimeout
+		if all.idle.Len() <= all.maxIdle && !expired {
 			return closes
 		}
 		all.drop(s)
@@ -127,29 +121,29 @@ func (all *sessions) drop(s *session) {
 		s.idle = nil
 	}
 	delete(all.byHeader, s.wire)
-	if s.of == (clientConn{}) {
+	if s.client == "" {
 		return
 	}
-	others := slices.DeleteFunc(all.byClient[s.of], func(o *session) bool { return o == s })
+	others := slices.DeleteFunc(all.byClient[s.client], func(o *session) bool { return o == s })
 	if len(others) == 0 {
-		delete(all.byClient, s.of)
+		delete(all.byClient, s.client)
 	} else {
-		all.byClient[s.of] = others
+		all.byClient[s.client] = others
 	}
 }
 
 // retire drops the sessions of a client's connection. Those that have requests end these first.
-func (all *sessions) retire(of clientConn) {
+func (all *sessions) retire(client string) {
 	var closes []*session
 	all.mu.Lock()
-	for _, s := range slices.Clone(all.byClient[of]) {
+	for _, s := range slices.Clone(all.byClient[client]) {
 		if s.requests == 0 {
 			closes = append(closes, s)
 		}
 		all.drop(s)
 	}
 	all.mu.Unlock()
-	closeAll(closes)
+	all.close(closes)
 }
 
 // closeIdle drops all sessions without a request, and closes the idle connections of the others.
@@ -163,11 +157,42 @@ func (all *sessions) closeIdle() {
 		}
 	}
 	all.mu.Unlock()
-	closeAll(closes)
+	all.close(closes)
 }
 
-func closeAll(closes []*session) {
+// close closes the connections of sessions that have no request. A dropped session's go all, those
+// too which its transport doesn't count as idle yet: HTTP/2's while a stream's end is written.
+func (all *sessions) close(closes []*session) {
 	for _, s := range closes {
 		s.transport.CloseIdleConnections()
+		all.mu.Lock()
+		var rest []*conn
+		if s.over() {
+			rest = slices.Collect(maps.Keys(s.conns))
+		}
+		all.mu.Unlock()
+		for _, c := range rest {
+			c.Close()
+		}
 	}
+}
+
+// over reports whether no request will ever use the session again. Needs sessions.mu.
+func (s *session) over() bool { return s.dropped && s.requests == 0 }
+
+// add gives a session a connection that was made for it, unless it comes too late.
+func (all *sessions) add(c *conn) error {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if c.of.over() {
+		return errOver
+	}
+	c.of.conns[c] = struct{}{}
+	return nil
+}
+
+func (all *sessions) remove(c *conn) {
+	all.mu.Lock()
+	delete(c.of.conns, c)
+	all.mu.Unlock()
 }

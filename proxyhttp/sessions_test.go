@@ -20,14 +20,14 @@ import (
 	"github.com/seed2e8fe8ee/proxyproto"
 )
 
-// conns counts the connections of a server.
-type conns struct {
+// connCount counts the connections of a server.
+type connCount struct {
 	mu   sync.Mutex
 	open map[net.Conn]bool
 	all  int
 }
 
-func (c *conns) note(conn net.Conn, state http.ConnState) {
+func (c *connCount) note(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch state {
@@ -39,21 +39,21 @@ func (c *conns) note(conn net.Conn, state http.ConnState) {
 	}
 }
 
-func (c *conns) counts() (open, all int) {
+func (c *connCount) counts() (open, all int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.open), c.all
 }
 
 // eventuallyOpen waits until the server has so many connections left.
-func (c *conns) eventuallyOpen(t *testing.T, want int) {
+func (c *connCount) eventuallyOpen(t *testing.T, want int) {
 	t.Helper()
 	require.Eventually(t, func() bool { open, _ := c.counts(); return open == want },
 		time.Minute, time.Millisecond)
 }
 
-func countedBackend(t *testing.T, withTLS bool) (backend, *conns) {
-	c := &conns{open: map[net.Conn]bool{}}
+func countedBackend(t *testing.T, withTLS bool) (backend, *connCount) {
+	c := &connCount{open: map[net.Conn]bool{}}
 	b := newBackend(t, withTLS)
 	before := b.Config.ConnState
 	b.Config.ConnState = func(conn net.Conn, state http.ConnState) {
@@ -151,9 +151,7 @@ func TestResponseUnderWay(t *testing.T) {
 		<-finish
 		io.WriteString(w, "ly")
 	})
-	h := proxyproto.NewHeader(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 1},
-		&net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 2}, proxyproto.V2)
-	transport := newTransport(t, nil, headerOf(h, nil))
+	transport := newTransport(t, nil, headerOf(someHeader, nil))
 	resp, err := (&http.Client{Transport: transport}).Get(backend.URL)
 	require.NoError(t, err)
 	transport.CloseIdleConnections()
@@ -184,19 +182,19 @@ func TestSessionsAtRandom(t *testing.T) {
 			switch n := random.IntN(10); {
 			case n < 4:
 				i := random.IntN(20)
-				of := clientConn{remote: fmt.Sprint(i % 7)}
+				client := fmt.Sprint(i % 7)
 				if i%7 == 0 {
-					of = clientConn{}
+					client = ""
 				}
-				busy = append(busy, all.acquire([]byte{byte(i)}, of,
-					func() *http.Transport { return new(http.Transport) }))
+				busy = append(busy, all.acquire([]byte{byte(i)}, client,
+					func(*session) *http.Transport { return new(http.Transport) }))
 			case n < 8 && len(busy) > 0:
 				i := random.IntN(len(busy))
 				all.release(busy[i])
 				busy[i] = busy[len(busy)-1]
 				busy = busy[:len(busy)-1]
 			case n == 8:
-				all.retire(clientConn{remote: fmt.Sprint(random.IntN(8))})
+				all.retire(fmt.Sprint(random.IntN(8)))
 			case random.IntN(100) == 0:
 				all.closeIdle()
 			default:
@@ -208,10 +206,10 @@ func TestSessionsAtRandom(t *testing.T) {
 			all.release(s)
 		}
 		for i := range 8 {
-			all.retire(clientConn{remote: fmt.Sprint(i)})
+			all.retire(fmt.Sprint(i))
 		}
 		time.Sleep(timeout)
-		s := all.acquire([]byte("last"), clientConn{}, func() *http.Transport { return nil })
+		s := all.acquire([]byte("last"), "", func(*session) *http.Transport { return nil })
 		assert.Equal(t, map[string]*session{"last": s}, all.byHeader, "after the idle time")
 		assert.Empty(t, all.byClient)
 	})
@@ -232,9 +230,9 @@ func checkSessions(t *testing.T, all *sessions, busy []*session, most int) {
 		if s.idle != nil {
 			idle++
 		}
-		if s.of != (clientConn{}) {
+		if s.client != "" {
 			owned++
-			require.Contains(t, all.byClient[s.of], s)
+			require.Contains(t, all.byClient[s.client], s)
 		}
 	}
 	require.Equal(t, idle, all.idle.Len())

@@ -17,8 +17,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
-	"sync/atomic"
+	"sync"
 
 	"github.com/seed2e8fe8ee/proxyproto"
 )
@@ -54,7 +55,7 @@ type Transport struct {
 //     connection, and nobody else's does;
 //   - base.MaxIdleConns is also for how many headers connections are kept while they have no
 //     request. The one whose last request ended first gives way. Zero is 1,024;
-//   - base.IdleConnTimeout of zero is 90 seconds;
+//   - base.IdleConnTimeout of zero is 90 seconds, and a negative one is no limit;
 //   - base.MaxConnsPerHost is for each header;
 //   - base.Proxy isn't used, because the HTTP proxy would get the header in the server's place.
 //
@@ -86,8 +87,11 @@ func NewTransport(
 	setProtocols(own, base)
 	own.Proxy = nil
 	own.MaxIdleConns = maxIdle
-	if own.IdleConnTimeout == 0 {
+	switch {
+	case own.IdleConnTimeout == 0:
 		own.IdleConnTimeout = defaultIdleTimeout
+	case own.IdleConnTimeout < 0:
+		own.IdleConnTimeout = 0
 	}
 	t := &Transport{base: own, header: header}
 	//lint:ignore SA1019 a base that still has it is served by it
@@ -142,13 +146,23 @@ func dialFuncOf(
 	return withContext
 }
 
-// transport makes the http.Transport for the requests of one header.
-func (t *Transport) transport(h *proxyproto.Header) *http.Transport {
+// transport makes the http.Transport of a session, for the requests of one header.
+func (t *Transport) transport(s *session, h *proxyproto.Header) *http.Transport {
 	own := t.base.Clone()
 	own.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		return t.dialer.DialHeader(ctx, network, address, h)
+		inner, err := t.dialer.DialHeader(ctx, network, address, h)
+		if err != nil {
+			return nil, err
+		}
+		c := &conn{Conn: inner, of: s, all: &t.sessions}
+		if err := t.sessions.add(c); err != nil {
+			inner.Close()
+			return nil, err
+		}
+		return c, nil
 	}
 	if t.inTLS.Inner != nil {
+		// What it returns is net/http's alone, which asks whether it is a *tls.Conn.
 		own.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			return t.inTLS.DialHeader(ctx, network, address, h)
 		}
@@ -172,14 +186,16 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}()
 	resp, err := s.transport.RoundTrip(r)
-	if err != nil {
+	if err != nil || resp.Body == http.NoBody {
 		return resp, err
 	}
-	if resp.StatusCode == http.StatusSwitchingProtocols || resp.Body == http.NoBody {
-		return resp, nil // the first one's body is the connection: nobody else gets that
-	}
 	done = true
-	resp.Body = &body{ReadCloser: resp.Body, release: func() { t.sessions.release(s) }}
+	release := sync.OnceFunc(func() { t.sessions.release(s) })
+	if c, ok := resp.Body.(io.ReadWriteCloser); ok {
+		resp.Body = &upgraded{c, release} // after 101, the connection
+	} else {
+		resp.Body = &body{resp.Body, release}
+	}
 	return resp, nil
 }
 
@@ -190,20 +206,28 @@ func (t *Transport) session(r *http.Request) (*session, error) {
 		return nil, err
 	}
 	if h == nil {
-		return nil, fmt.Errorf("proxyhttp: no header for the request to %s", r.URL.Host)
+		return nil, fmt.Errorf("proxyhttp: no header for the request to %s", hostOf(r))
 	}
 	wire := []byte("v1 LOCAL") // has no wire form; the Dialer sends the connection's own addresses
 	if h.Version != proxyproto.V1 || h.Command != proxyproto.Local {
 		if wire, err = h.AppendTo(make([]byte, 0, 128)); err != nil {
-			return nil, fmt.Errorf("proxyhttp: the header for the request to %s: %w", r.URL.Host, err)
+			return nil, fmt.Errorf("proxyhttp: the header for the request to %s: %w", hostOf(r), err)
 		}
 	}
-	var of clientConn
-	if h.HasAddrs() {
-		of = clientConnOf(r)
+	var client string
+	if _, notIP := netip.ParseAddrPort(r.RemoteAddr); notIP == nil && h.HasAddrs() {
+		client = r.RemoteAddr // all peers on a Unix socket have the same
 	}
-	dial := func() *http.Transport { return t.transport(h.Clone()) }
-	return t.sessions.acquire(wire, of, dial), nil
+	dial := func(s *session) *http.Transport { return t.transport(s, h.Clone()) }
+	return t.sessions.acquire(wire, client, dial), nil
+}
+
+// hostOf is where a request goes, for an error.
+func hostOf(r *http.Request) string {
+	if r.URL == nil {
+		return r.Host
+	}
+	return r.URL.Host
 }
 
 // CloseIdleConnections closes the connections that have no request now.
@@ -211,36 +235,19 @@ func (t *Transport) CloseIdleConnections() { t.sessions.closeIdle() }
 
 // ConnState is for http.Server.ConnState: it closes the connections to servers that were made for
 // a client's when that one ends. Without it they stay, of no use to anybody, for the base's
-// IdleConnTimeout.
+// IdleConnTimeout; so do those of requests whose RemoteAddr a handler has changed.
 func (t *Transport) ConnState(c net.Conn, state http.ConnState) {
-	if state == http.StateClosed || state == http.StateHijacked {
-		t.sessions.retire(clientConn{c.RemoteAddr().String(), c.LocalAddr().String()})
+	if state != http.StateClosed && state != http.StateHijacked {
+		return
+	}
+	t.retire(c)
+	if own, ok := proxyproto.FromConn(c); ok {
+		t.retire(own.NetConn()) // a lazy one's requests have the socket's address
 	}
 }
 
-// body is a response's, until whose end the connection is in use.
-type body struct {
-	io.ReadCloser
-	release  func()
-	released atomic.Bool
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		b.end()
-	}
-	return n, err
-}
-
-func (b *body) Close() error {
-	err := b.ReadCloser.Close()
-	b.end()
-	return err
-}
-
-func (b *body) end() {
-	if !b.released.Swap(true) {
-		b.release()
+func (t *Transport) retire(c net.Conn) {
+	if client := c.RemoteAddr(); client != nil {
+		t.sessions.retire(client.String())
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"encoding/asn1"
 	"math/big"
 	"net"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -247,8 +248,8 @@ func TestCipherNames(t *testing.T) {
 	assert.Empty(t, cipherName(0xfafa))
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
-		t.Log("no openssl to ask")
-		return
+		require.Empty(t, os.Getenv("CI"), "no openssl to ask")
+		t.Skip("no openssl to ask")
 	}
 	for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
 		if strings.Contains(suite.Name, "RC4") || strings.Contains(suite.Name, "3DES") {

@@ -24,8 +24,9 @@ import (
 )
 
 // startCaddy starts a Caddy that listens on an address and passes requests on to the backend, as
-// docs/deploy.md has it; more goes into the reverse_proxy block.
-func startCaddy(t *testing.T, listen, backend string, version proxyproto.Version,
+// docs/deploy.md has it, in a version that it speaks or, for 0, without PROXY; more goes into the
+// reverse_proxy block.
+func startCaddy(t testing.TB, listen, backend string, version proxyproto.Version,
 	more string) *proxies.Process {
 	t.Helper()
 	path, err := built.Caddy("caddy", os.Stderr)
@@ -33,9 +34,13 @@ func startCaddy(t *testing.T, listen, backend string, version proxyproto.Version
 	host, port, err := net.SplitHostPort(listen)
 	require.NoError(t, err)
 	block := deployBlock(t)
+	proxyProtocol := ""
+	if version != 0 {
+		proxyProtocol = "proxy_protocol " + version.String()
+	}
 	for from, to := range map[string]string{
 		"10.0.0.20:8080":     backend,
-		"proxy_protocol v2":  "proxy_protocol " + version.String(),
+		"proxy_protocol v2":  proxyProtocol,
 		"\n\ttransport http": "\n\t" + more + "\n\ttransport http",
 	} {
 		require.Equal(t, 1, strings.Count(block, from), "%q in docs/deploy.md:\n%s", from, block)
@@ -62,7 +67,7 @@ http://:%s {
 }
 
 // deployBlock returns the reverse_proxy block of docs/deploy.md.
-func deployBlock(t *testing.T) string {
+func deployBlock(t testing.TB) string {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/deploy.md")
 	require.NoError(t, err)
