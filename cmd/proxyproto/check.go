@@ -19,8 +19,8 @@ import (
 	"github.com/seed2e8fe8ee/proxyproto"
 )
 
-// maxConnections is how many connections a check makes at most, one after the other.
-const maxConnections = 20
+// maxProbes is how many connections a check makes at most, one after the other.
+const maxProbes = 20
 
 // checker is what check is to do, and what it has found.
 type checker struct {

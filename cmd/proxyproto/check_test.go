@@ -26,7 +26,7 @@ func checked(t *testing.T, args ...string) (checkReport, result) {
 	var report checkReport
 	if r.code != exitNetwork {
 		require.NoError(t, json.Unmarshal([]byte(r.stdout), &report), "%s", r.stderr)
-		assert.LessOrEqual(t, report.Connections, maxConnections)
+		assert.LessOrEqual(t, report.Connections, maxProbes)
 		assert.Equal(t, "127.0.0.1", report.From)
 	}
 	return report, r
@@ -244,7 +244,7 @@ func TestCheckWhatIsntThere(t *testing.T) {
 
 // TestCheckIsHarmless: what it sends on a connection is little, and there is one at a time.
 func TestCheckIsHarmless(t *testing.T) {
-	sizes := make(chan int, maxConnections+1)
+	sizes := make(chan int, maxProbes+1)
 	addr := plainServer(t, func(c *net.TCPConn) { // one at a time, or it would hang
 		c.SetReadDeadline(time.Now().Add(time.Minute))
 		r := bufio.NewReader(c)

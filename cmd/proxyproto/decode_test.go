@@ -117,10 +117,10 @@ func TestDecode(t *testing.T) {
 			b := sampleBytes(t, i)
 			var r result
 			if c.text != "" {
-				r = runProgram(t, c.text, "decode")
+				r = inProcess(c.text, "decode")
 			} else {
-				r = runProgram(t, c.hex, "decode", "--hex")
-				assert.Equal(t, r, runProgram(t, string(b), "decode"))
+				r = inProcess(c.hex, "decode", "--hex")
+				assert.Equal(t, r, inProcess(string(b), "decode"))
 			}
 			assert.Empty(t, r.stderr)
 			golden(t, "decode/"+c.name+".golden", fmt.Sprintf("%sexit code %d\n", r.stdout, r.code))
@@ -130,7 +130,7 @@ func TestDecode(t *testing.T) {
 
 			h, n, err := proxyproto.Parse(b)
 			var got report
-			j := runProgram(t, string(b), "decode", "--json")
+			j := inProcess(string(b), "decode", "--json")
 			assert.Equal(t, r.code, j.code)
 			assert.Equal(t, 1, strings.Count(j.stdout, "\n"))
 			require.NoError(t, json.Unmarshal([]byte(j.stdout), &got))

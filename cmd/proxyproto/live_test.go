@@ -40,7 +40,7 @@ func TestCapturesThatSayLess(t *testing.T) {
 		{"a segment is missing", conn(w.tcp("A", 0, goodV2[:20]), w.tcp("A", 24, goodV2[24:])), []string{incomplete}, exitIncomplete, ""},
 		{"another header later", conn(w.tcp("A", 0, goodV2), w.tcp("A", 28, goodV1[:10]), w.tcp("A", 38, goodV1[10:])), []string{valid, valid}, exitOK, ""},
 		{"from the middle", [][]byte{w.tcp("A", 100, "more of a body"), w.answer("A", 0, "HTTP/1.1 200 OK\r\n")}, nil, exitNoHeader, "1 connection that began before the capture"},
-		{"nothing sent", append(w.open(), w.tcp("FA", 0, ""), w.answer("FA", 0, ""), w.tcp("A", 1, "")), nil, exitNoHeader, "1 connection that ended without a byte"},
+		{"nothing sent", append(w.open(), w.tcp("FA", 0, ""), w.answer("FA", 0, ""), w.tcp("A", 1, "")), nil, exitNoHeader, "1 connection without a byte of the client's"},
 		{"bare datagrams", [][]byte{w.udp("query"), w.udp("query")}, nil, exitNoHeader, "2 datagrams without one"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

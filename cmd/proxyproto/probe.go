@@ -96,8 +96,8 @@ func (c *checker) try(ctx context.Context, p probe) (*probed, error) {
 
 // connect makes a connection, unless there were too many.
 func (c *checker) connect(ctx context.Context) (*dialogue, error) {
-	if c.report.Connections == maxConnections {
-		return nil, fmt.Errorf("that would be more than %d connections", maxConnections)
+	if c.report.Connections == maxProbes {
+		return nil, fmt.Errorf("that would be more than %d connections", maxProbes)
 	}
 	c.report.Connections++
 	conn, err := connect(ctx, "tcp", c.address, c.timeout)

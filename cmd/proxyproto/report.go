@@ -67,6 +67,8 @@ type flow struct {
 	Opened      bool   `json:"opened,omitempty"` // the capture has the connection's beginning
 	Cut         bool   `json:"cut,omitempty"`    // it lacks what follows
 	Second      bool   `json:"second,omitempty"` // the connection has had a header before
+
+	TCPOptions []tcpOption `json:"tcp_options,omitempty"` // that say who the client is
 }
 
 func (f *flow) String() string {
@@ -167,6 +169,9 @@ func (r *report) print(out io.Writer) error {
 	w := bufio.NewWriter(out)
 	if r.Flow != nil {
 		fmt.Fprintln(w, r.Flow)
+		for i := range r.Flow.TCPOptions {
+			fmt.Fprintln(w, &r.Flow.TCPOptions[i])
+		}
 	}
 	switch r.Verdict {
 	case valid:
@@ -179,7 +184,11 @@ func (r *report) print(out io.Writer) error {
 			fmt.Fprintf(w, ", %d before its end", r.Missing)
 		}
 		fmt.Fprintln(w)
-	default:
+	case none:
+		if r.Payload == "" {
+			fmt.Fprintln(w, "no header: the client has sent nothing")
+			break
+		}
 		fmt.Fprintf(w, "no header: the first bytes are %s\n", quoteHex(r.Payload))
 	}
 	if len(r.Fields) > 0 {
