@@ -184,7 +184,7 @@ func TestCheckFindings(t *testing.T) {
 			b, _ := r.Peek(r.Buffered())
 			h, size, err := proxyproto.Parse(b)
 			switch {
-			case err == nil && (h.Command == proxyproto.Local || strings.Contains(string(h.TLVs), "check")):
+			case err == nil && (h.Command == proxyproto.Local || strings.Contains(string(h.TLVs), "value")):
 				return
 			case err == nil:
 				r.Discard(size)

@@ -78,7 +78,11 @@ func (r *checkReport) judge(c *checker) {
 		r.Verdict = fmt.Sprintf("%s: it can't be known, since nothing that it does depends on the header", r.Address)
 	}
 	for _, rule := range rules {
-		if r.outcome(rule.probe) == rule.outcome && !(r.Protocol == "raw" && rule.outcome == taken) {
+		outcome := r.outcome(rule.probe)
+		if r.Protocol == overUDP && outcome == hangs {
+			outcome = refused
+		}
+		if outcome == rule.outcome && !(r.Protocol == "raw" && rule.outcome == taken) {
 			f := rule.finding
 			f.Probe = rule.probe
 			r.Findings = append(r.Findings, f)
@@ -140,6 +144,9 @@ func (r *checkReport) unknowns() {
 	}
 	if r.Believed == "unknown" {
 		r.Unknown = append(r.Unknown, "whether it believes a header's addresses: nothing in its answers shows them")
+	}
+	if r.Protocol == overUDP {
+		r.Unknown = append(r.Unknown, "whether what isn't answered was dropped by the server, or lost twice")
 	}
 	if r.Protocol == "raw" {
 		r.Unknown = append(r.Unknown, "how it takes what it didn't close on: it wasn't asked in its own protocol")
