@@ -8,7 +8,7 @@ export CI := true
 
 MODULES := $(patsubst %/,%,$(dir $(shell git ls-files '*go.mod')))
 # Their tests build programs for minutes, or run for minutes.
-HEAVY := interop/kubernetes interop/senders internal/release
+HEAVY := interop/kubernetes interop/receivers interop/senders internal/release
 PACKAGES := $(shell cat .ci/packages)
 TESTS := go run gotest.tools/gotestsum@v1.13.0 --format pkgname-and-test-fails --format-hide-empty-pkg
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
