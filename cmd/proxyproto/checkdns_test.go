@@ -110,7 +110,8 @@ func TestReadDNS(t *testing.T) {
 		{pack(7, dnsmessage.RCodeSuccess), taken, "DNS Success"},
 		{pack(7, dnsmessage.RCodeRefused), taken, "DNS Refused"},
 		{pack(7, dnsmessage.RCodeFormatError), refused, "DNS FormatError"},
-		{pack(0x0d0a, dnsmessage.RCodeNotImplemented), refused, "answers what wasn't asked, NotImplemented"},
+		{pack(0x0d0a, dnsmessage.RCodeNotImplemented), refused,
+			"answers what wasn't asked, NotImplemented"},
 		{[]byte("\x1b[2J"), refused, `answers "\x1b[2J"`},
 	} {
 		outcome, how, _ := readDNS(c.answer, 7)
@@ -119,8 +120,10 @@ func TestReadDNS(t *testing.T) {
 	}
 }
 
-// TestProbesAreVectors: each probe's bytes are those of a row of the vectors, but for its addresses;
-// and a finding's level is what the row allows: to refuse what must be accepted, or accept what must
+// TestProbesAreVectors: each probe's bytes are those of a row of the vectors, but for its
+// addresses;
+// and a finding's level is what the row allows: to refuse what must be accepted, or accept what
+// must
 // be refused, breaks a rule, unless the row leaves a choice.
 func TestProbesAreVectors(t *testing.T) {
 	rows := map[[2]string]wiretest.Row{}
@@ -174,7 +177,8 @@ func TestProbesAreVectors(t *testing.T) {
 	}
 	for name := range names {
 		switch name {
-		case "none", "split-v1", "split-v2", "endless", "late", "silence": // about time, which rows aren't
+		// about time, which rows aren't
+		case "none", "split-v1", "split-v2", "endless", "late", "silence":
 		default:
 			assert.Contains(t, vectors, name)
 		}

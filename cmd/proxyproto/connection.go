@@ -13,7 +13,8 @@ import (
 )
 
 // New makes the stream of a connection, which this packet is the first of.
-func (f *flows) New(_, _ gopacket.Flow, _ *layers.TCP, ac reassembly.AssemblerContext) reassembly.Stream {
+func (f *flows) New(_, _ gopacket.Flow, _ *layers.TCP,
+	ac reassembly.AssemblerContext) reassembly.Stream {
 	now := ac.(packetContext)
 	s := now.segment
 	c := &connection{flows: f, id: now.id, endpoints: s.endpoints()}
@@ -60,7 +61,8 @@ func (c *connection) half(dir reassembly.TCPFlowDirection) *half {
 }
 
 // Accept sees each packet before it is put in order.
-func (c *connection) Accept(tcp *layers.TCP, _ gopacket.CaptureInfo, dir reassembly.TCPFlowDirection,
+func (c *connection) Accept(tcp *layers.TCP, _ gopacket.CaptureInfo,
+	dir reassembly.TCPFlowDirection,
 	next reassembly.Sequence, start *bool, _ reassembly.AssemblerContext,
 ) bool {
 	h := c.half(dir)

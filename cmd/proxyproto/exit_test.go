@@ -22,7 +22,11 @@ func TestExitCodes(t *testing.T) {
 	nobody := listen(t, "tcp", "127.0.0.1:0")
 	nobody.Close()
 	closing := eachConn(listen(t, "tcp", "127.0.0.1:0"), func(c net.Conn) { c.Read(make([]byte, 64)) })
-	silent := eachConn(listen(t, "tcp", "127.0.0.1:0"), func(c net.Conn) { c.Read(make([]byte, 64)); select {} })
+	silent := eachConn(listen(t, "tcp", "127.0.0.1:0"), func(c net.Conn) {
+		c.Read(make([]byte,
+			64))
+		select {}
+	})
 	server := func(action proxyproto.Action) string {
 		srv := &http.Server{Handler: http.NotFoundHandler()}
 		ln := behind(t, action)
@@ -69,9 +73,11 @@ func TestExitCodes(t *testing.T) {
 	s.done() // with code 0
 }
 
-// TestHelpNamesItsExitCodes: the codes that a command's help names are those that TestExitCodes has.
+// TestHelpNamesItsExitCodes: the codes that a command's help names are those that TestExitCodes
+// has.
 func TestHelpNamesItsExitCodes(t *testing.T) {
-	for name, want := range map[string]string{"decode": "01342", "send": "562", "serve": "52", "check": "01345"} {
+	for name, want := range map[string]string{"decode": "01342", "send": "562", "serve": "52",
+		"check": "01345"} {
 		help := runProgram(t, "", "help", name).stdout
 		_, codes, ok := strings.Cut(help, "The exit code is ")
 		require.True(t, ok, name)
@@ -107,7 +113,8 @@ func TestJQLines(t *testing.T) {
 		missing(t, "jq")
 		return
 	}
-	option := inProcess(string(rawCapture(t, rawTCP(t, "000003e8", "02", "", ""), rawTCP(t, "000003e9", "18", toa4, goodV2))), "decode", "--json")
+	option := inProcess(string(rawCapture(t, rawTCP(t, "000003e8", "02", "", ""), rawTCP(t, "000003e9",
+		"18", toa4, goodV2))), "decode", "--json")
 	srv := &http.Server{Handler: http.NotFoundHandler()}
 	ln := behind(t, proxyproto.Optional)
 	go srv.Serve(ln)

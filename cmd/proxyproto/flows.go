@@ -192,7 +192,8 @@ func worse(a, b int) int {
 // datagram reports the header of a datagram, unless its flow has had the same one.
 func (f *flows) datagram(s *segment) {
 	_, n, err := proxyproto.Parse(s.payload)
-	if err == proxyproto.ErrNoHeader || err == proxyproto.ErrIncomplete && len(s.payload) < len(signature) {
+	if err == proxyproto.ErrNoHeader || err == proxyproto.ErrIncomplete &&
+		len(s.payload) < len(signature) {
 		f.bare++
 		return
 	}
@@ -237,7 +238,8 @@ func (f *flows) summary() string {
 		}
 	}
 	for _, link := range slices.Sorted(maps.Keys(f.foreign)) {
-		said += "; " + count(f.foreign[link], "packet", fmt.Sprintf(" of link type %d, which can't be read", link))
+		said += "; " + count(f.foreign[link], "packet",
+			fmt.Sprintf(" of link type %d, which can't be read", link))
 	}
 	return said
 }

@@ -112,9 +112,11 @@ func TestExtensionHeaders(t *testing.T) {
 		{layers.IPProtocolIPv6HopByHop},
 		{layers.IPProtocolIPv6Routing},
 		{layers.IPProtocolIPv6Destination},
-		{layers.IPProtocolIPv6HopByHop, layers.IPProtocolIPv6Destination, layers.IPProtocolIPv6Routing, layers.IPProtocolIPv6Destination},
+		{layers.IPProtocolIPv6HopByHop, layers.IPProtocolIPv6Destination, layers.IPProtocolIPv6Routing,
+			layers.IPProtocolIPv6Destination},
 	} {
-		oneHeader(t, pcapOf(t, layers.LinkTypeEthernet, append(w.open(), extend(segment, numbers...))...), numbers[0].String())
+		oneHeader(t, pcapOf(t, layers.LinkTypeEthernet, append(w.open(), extend(segment, numbers...))...),
+			numbers[0].String())
 	}
 
 	inside := extend(segment, layers.IPProtocolIPv6Destination)
@@ -183,10 +185,12 @@ func TestFileFormats(t *testing.T) {
 	// Packed bytes, or digits, are read too; and broken packs are said to be so.
 	r := inProcess(string(packed(t, []byte(goodV2))), "decode", "--json")
 	assert.Equal(t, exitOK, r.code, r.stderr)
-	r = inProcess(string(packed(t, []byte(hex.EncodeToString([]byte(goodV2))))), "decode", "--hex", "--json")
+	r = inProcess(string(packed(t, []byte(hex.EncodeToString([]byte(goodV2))))), "decode", "--hex",
+		"--json")
 	assert.Equal(t, exitOK, r.code, r.stderr)
 	r = inProcess("\x1f\x8bnothing at all", "decode")
-	assert.Equal(t, result{"", "proxyproto decode: the compressed input: gzip: invalid header\n", exitUsage}, r)
+	assert.Equal(t, result{"", "proxyproto decode: the compressed input: gzip: invalid header\n",
+		exitUsage}, r)
 	whole := packed(t, pcapOf(t, layers.LinkTypeEthernet, packets...))
 	r = inProcess(string(whole[:len(whole)-9]), "decode", "--json")
 	assert.Equal(t, exitUsage, r.code)
@@ -251,13 +255,17 @@ func mixedLinks(t *testing.T) []byte {
 func TestPortsUsedAgain(t *testing.T) {
 	for name, end := range map[string]func(w *wire) [][]byte{
 		"both have ended": func(w *wire) [][]byte {
-			return [][]byte{w.tcp("FA", len(goodV2), ""), w.answer("FA", 0, ""), w.tcp("A", len(goodV2)+1, "")}
+			return [][]byte{w.tcp("FA", len(goodV2), ""), w.answer("FA", 0, ""), w.tcp("A", len(goodV2)+1,
+				"")}
 		},
-		"the client has reset":  func(w *wire) [][]byte { return [][]byte{w.tcp("R", len(goodV2), "")} },
-		"the server has reset":  func(w *wire) [][]byte { return [][]byte{w.answer("RA", 0, "")} },
-		"the end isn't there":   func(*wire) [][]byte { return nil },
-		"half an end":           func(w *wire) [][]byte { return [][]byte{w.tcp("FA", len(goodV2), "")} },
-		"only its end is there": func(w *wire) [][]byte { return [][]byte{w.answer("FA", 0, ""), w.tcp("A", 1, "")} },
+		"the client has reset": func(w *wire) [][]byte { return [][]byte{w.tcp("R", len(goodV2), "")} },
+		"the server has reset": func(w *wire) [][]byte { return [][]byte{w.answer("RA", 0, "")} },
+		"the end isn't there":  func(*wire) [][]byte { return nil },
+		"half an end":          func(w *wire) [][]byte { return [][]byte{w.tcp("FA", len(goodV2), "")} },
+		"only its end is there": func(w *wire) [][]byte {
+			return [][]byte{w.answer("FA", 0, ""),
+				w.tcp("A", 1, "")}
+		},
 	} {
 		w := newWire(t, "127.0.0.1", "127.0.0.2")
 		packets := append(append(w.open(), w.tcp("A", 0, goodV2)), end(w)...)

@@ -42,7 +42,8 @@ func tlsError(err error, limit time.Duration) error {
 	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &record):
-		err = fmt.Errorf("the server doesn't speak TLS there: it answered %s", quote(record.RecordHeader[:]))
+		err = fmt.Errorf("the server doesn't speak TLS there: it answered %s",
+			quote(record.RecordHeader[:]))
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		err = fmt.Errorf("no TLS handshake within %v", limit)
 	default:

@@ -185,7 +185,8 @@ func (c *checker) questions() map[string]question {
 }
 
 func (c *checker) askHTTP(d *dialogue) (outcome, how, answer string) {
-	_, err := fmt.Fprintf(d, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: proxyproto-check\r\nConnection: close\r\n\r\n", c.path, c.host)
+	_, err := fmt.Fprintf(d, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: "+
+		"proxyproto-check\r\nConnection: close\r\n\r\n", c.path, c.host)
 	b, readErr := io.ReadAll(io.LimitReader(d, maxAnswer))
 	if len(b) == 0 {
 		if err == nil {

@@ -28,7 +28,8 @@ func describeHeader(h *proxyproto.Header) *header {
 		Version: int(h.Version), Command: h.Command.String(), Protocol: protocolText(h.Protocol),
 		TLVs: describeAll(h.TLVs),
 	}
-	if source, destination := h.SourceAddr(), h.DestinationAddr(); source != nil && destination != nil {
+	if source, destination := h.SourceAddr(), h.DestinationAddr(); source != nil &&
+		destination != nil {
 		d.Source, d.Destination = source.String(), destination.String()
 	}
 	return d
@@ -115,7 +116,8 @@ func examine(b []byte) *report {
 			r.version, r.Missing = "v2", 16+int(b[14])<<8+int(b[15])-len(b)
 		}
 	default:
-		r.Verdict, r.Payload, r.Note = none, hex.EncodeToString(b[:min(len(b), previewSize)]), protocolNote(b)
+		r.Verdict, r.Payload, r.Note = none, hex.EncodeToString(b[:min(len(b), previewSize)]),
+			protocolNote(b)
 	}
 	return r
 }
@@ -123,7 +125,8 @@ func examine(b []byte) *report {
 // payloadNote warns of what follows a header and shouldn't.
 func payloadNote(payload []byte) string {
 	if _, _, err := proxyproto.Parse(payload); err == nil || errors.Is(err, proxyproto.ErrMalformed) {
-		return "the payload begins with another header: two proxies have sent one, or the client has; it mustn't be believed"
+		return "the payload begins with another header: two proxies have sent one, or the client has; " +
+			"it mustn't be believed"
 	}
 	return ""
 }

@@ -74,20 +74,26 @@ func TestTCPOptions(t *testing.T) {
 		packets [][]byte
 		want    []tcpOption
 	}{
-		"in the ACK":             {opened(ack(toa4), data("")), []tcpOption{{3, 254, 8, v4, true}}},
-		"IPv6":                   {opened(ack(toa6), data("")), []tcpOption{{3, 254, 20, v6, true}}},
-		"IPv6 of kind 253":       {opened(ack(elb6), data("")), []tcpOption{{3, 253, 20, v6, true}}},
-		"kind 200":               {opened(ack(toaQQ), data("")), []tcpOption{{3, 200, 8, v4, true}}},
-		"IPv4 as IPv6":           {opened(ack(mapped), data("")), []tcpOption{{3, 254, 20, v4, true}}},
-		"after others":           {opened(ack(stamps+toa4), data("")), []tcpOption{{3, 254, 8, v4, false}}},
-		"after padding":          {opened(ack("01010101"+toa4), data("")), []tcpOption{{3, 254, 8, v4, false}}},
-		"in the first data":      {opened(data(toa4)), []tcpOption{{3, 254, 8, v4, true}}},
-		"in all packets":         {opened(ack(toa4), data(toa4)), []tcpOption{{3, 254, 8, v4, true}}},
-		"in the SYN":             {[][]byte{rawTCP(t, "000003e8", "02", toa4, ""), synAck, ack(""), data("")}, []tcpOption{{1, 254, 8, v4, true}}},
-		"of the SYN's answer":    {[][]byte{synAck, ack(toa4), data("")}, []tcpOption{{2, 254, 8, v4, true}}},
-		"two that differ":        {opened(ack(toa4+"fe08 0001 0a000001"), data("")), []tcpOption{{3, 254, 8, v4, true}, {3, 254, 8, "10.0.0.1:1", false}}},
-		"the server's":           {[][]byte{syn, rawAnswer(t, "12", toa4), ack(""), data("")}, nil},
-		"later":                  {opened(ack(""), data(""), rawTCP(t, "000003f9", "18", toa4, "Host")), nil},
+		"in the ACK":       {opened(ack(toa4), data("")), []tcpOption{{3, 254, 8, v4, true}}},
+		"IPv6":             {opened(ack(toa6), data("")), []tcpOption{{3, 254, 20, v6, true}}},
+		"IPv6 of kind 253": {opened(ack(elb6), data("")), []tcpOption{{3, 253, 20, v6, true}}},
+		"kind 200":         {opened(ack(toaQQ), data("")), []tcpOption{{3, 200, 8, v4, true}}},
+		"IPv4 as IPv6":     {opened(ack(mapped), data("")), []tcpOption{{3, 254, 20, v4, true}}},
+		"after others": {opened(ack(stamps+toa4), data("")), []tcpOption{{3, 254, 8, v4,
+			false}}},
+		"after padding": {opened(ack("01010101"+toa4), data("")), []tcpOption{{3, 254, 8, v4,
+			false}}},
+		"in the first data": {opened(data(toa4)), []tcpOption{{3, 254, 8, v4, true}}},
+		"in all packets":    {opened(ack(toa4), data(toa4)), []tcpOption{{3, 254, 8, v4, true}}},
+		"in the SYN": {[][]byte{rawTCP(t, "000003e8", "02", toa4, ""), synAck, ack(""),
+			data("")}, []tcpOption{{1, 254, 8, v4, true}}},
+		"of the SYN's answer": {[][]byte{synAck, ack(toa4), data("")}, []tcpOption{{2, 254, 8, v4,
+			true}}},
+		"two that differ": {opened(ack(toa4+"fe08 0001 0a000001"), data("")), []tcpOption{{3, 254,
+			8, v4, true}, {3, 254, 8, "10.0.0.1:1", false}}},
+		"the server's": {[][]byte{syn, rawAnswer(t, "12", toa4), ack(""), data("")}, nil},
+		"later": {opened(ack(""), data(""), rawTCP(t, "000003f9", "18", toa4, "Host")),
+			nil},
 		"of length 0":            {opened(ack("fe00 dc04 c0000207"), data("")), nil},
 		"of length 1":            {opened(ack("fe01 dc04 c0000207"), data("")), nil},
 		"longer than the rest":   {opened(ack("fe14 dc04 20010db8 00000000"), data("")), nil},
@@ -103,7 +109,8 @@ func TestTCPOptions(t *testing.T) {
 			assert.Equal(t, none, reports[0].Verdict)
 			assert.Equal(t, exitNoHeader, code)
 			assert.Equal(t, c.want, reports[0].Flow.TCPOptions)
-			assert.Equal(t, c.want != nil, strings.Contains(stderr, "1 connection with the client's address in a TCP option"))
+			assert.Equal(t, c.want != nil, strings.Contains(stderr,
+				"1 connection with the client's address in a TCP option"))
 		})
 	}
 }

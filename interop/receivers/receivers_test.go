@@ -26,7 +26,8 @@ const (
 
 var update = flag.Bool("update", false, "write testdata and docs/receivers.md anew")
 
-var only = flag.String("only", "", "check those receivers alone whose name begins so, and compare nothing")
+var only = flag.String("only", "", "check those receivers alone whose name begins so, and "+
+	"compare nothing")
 
 // entry is what a check has found, as far as it is the same each time.
 type entry struct {
@@ -91,7 +92,8 @@ func TestReceivers(t *testing.T) {
 	for i, recorded := range record(t) {
 		got := entries[i]
 		got.Report.Connections = recorded.Report.Connections // how it found out the protocol
-		assert.Equal(t, recorded.stable(), got.stable(), "%s: %s in interop/receivers writes it down", got.Name, command)
+		assert.Equal(t, recorded.stable(), got.stable(), "%s: %s in interop/receivers writes it down",
+			got.Name, command)
 	}
 }
 
@@ -116,7 +118,8 @@ func (e *entry) check(t *testing.T, path, addr string, flags []string) {
 		t.Errorf("%s: %v", e.Name, err)
 	}
 	e.Code = cmd.ProcessState.ExitCode()
-	if !assert.NoError(t, json.Unmarshal(stdout.Bytes(), &e.Report), "%s: %s%s", e.Name, &stdout, &stderr) {
+	if !assert.NoError(t, json.Unmarshal(stdout.Bytes(), &e.Report), "%s: %s%s", e.Name, &stdout,
+		&stderr) {
 		return
 	}
 	assert.LessOrEqual(t, e.Report.Connections, 20, e.Name)
@@ -194,7 +197,8 @@ func TestReceiversPageIsUpToDate(t *testing.T) {
 // columns are the probes on the page.
 var columns = []struct{ probe, title string }{
 	{"none", "no header"}, {"v1", "v1"}, {"v2", "v2"}, {"local", "LOCAL"}, {"unknown", "UNKNOWN"},
-	{"udp", "v2 says UDP"}, {"tcp", "v2 says TCP"}, {"tlv", "unknown TLV"}, {"bad-crc", "wrong CRC32C"}, {"split-v1", "v1 split"},
+	{"udp", "v2 says UDP"}, {"tcp", "v2 says TCP"}, {"tlv", "unknown TLV"}, {"bad-crc",
+		"wrong CRC32C"}, {"split-v1", "v1 split"},
 	{"split-v2", "v2 split"}, {"second", "two headers"}, {"endless", "v1 without end"},
 	{"late", "after 2.9 s"}, {"silence", "silence"},
 }
@@ -233,7 +237,8 @@ without end, and what others take, is only here.
 	}
 	b.WriteString("## Verdicts\n")
 	for _, e := range entries {
-		fmt.Fprintf(&b, "\n### %s\n\nVersion: %s. %s, exit code %d.\n", e.Name, e.Version, e.verdict(), e.Code)
+		fmt.Fprintf(&b, "\n### %s\n\nVersion: %s. %s, exit code %d.\n", e.Name, e.Version, e.verdict(),
+			e.Code)
 		for i, f := range e.Report.Findings {
 			if i == 0 {
 				b.WriteByte('\n')
@@ -248,7 +253,8 @@ without end, and what others take, is only here.
 	return b.Bytes()
 }
 
-var levels = map[string]string{"breaks": "breaks a rule", "should": "not as recommended", "note": "note"}
+var levels = map[string]string{"breaks": "breaks a rule", "should": "not as recommended",
+	"note": "note"}
 
 func (e *entry) verdict() string {
 	s := map[string]string{

@@ -50,7 +50,8 @@ var receivers = []receiver{
 		name:    "Caddy, proxy_protocol with allow",
 		version: module(caddyDir+"/go.mod", "github.com/caddyserver/caddy/v2"), start: startCaddy,
 	},
-	{name: "pires/go-proxyproto, default", version: module("go.mod", piresPath), start: startPires(nil)},
+	{name: "pires/go-proxyproto, default", version: module("go.mod", piresPath),
+		start: startPires(nil)},
 	{
 		name: "pires/go-proxyproto, REQUIRE", version: module("go.mod", piresPath),
 		start: startPires(func(pires.ConnPolicyOptions) (pires.Policy, error) {
@@ -134,7 +135,8 @@ func serve(t *testing.T, ln net.Listener) string {
 func ours(action proxyproto.Action) func(t *testing.T) string {
 	return func(t *testing.T) string {
 		t.Helper()
-		ln, err := proxyproto.NewListener(listen(t), &proxyproto.Config{Policy: proxyproto.Always(action)})
+		ln, err := proxyproto.NewListener(listen(t),
+			&proxyproto.Config{Policy: proxyproto.Always(action)})
 		require.NoError(t, err)
 		return serve(t, ln)
 	}
