@@ -34,7 +34,6 @@ type connection struct {
 	opened    bool     // its beginning is in the capture
 	late      bool     // counted as begun before the capture
 	shown     bool
-	reset     bool
 
 	client  *half       // known once its handshake is
 	first   uint32      // the client's first byte has this sequence number
@@ -88,16 +87,15 @@ func (c *connection) Accept(tcp *layers.TCP, _ gopacket.CaptureInfo,
 	}
 	if tcp.RST {
 		// The assembler ends only the half that sent it.
-		c.reset = true
 		c.half(!dir).decide(true)
 	}
 	return true
 }
 
-// over reports whether a SYN begins another connection between the same ports: this one has been
-// reset, or the capture doesn't have its end.
+// over reports whether a SYN begins another connection between the same ports: it isn't this one's,
+// whose end may have been a reset, or not be in the capture.
 func (c *connection) over(syn *layers.TCP) bool {
-	return c.reset || c.late || c.client != nil && c.first != syn.Seq+1
+	return c.late || c.client != nil && c.first != syn.Seq+1
 }
 
 // option notes what options a packet of the client's handshake has; of the same ones the first.

@@ -266,9 +266,13 @@ func TestPortsUsedAgain(t *testing.T) {
 			return [][]byte{w.answer("FA", 0, ""),
 				w.tcp("A", 1, "")}
 		},
+		"it began before": func(w *wire) [][]byte { return [][]byte{w.tcp("A", 100, goodV2)} },
 	} {
 		w := newWire(t, "127.0.0.1", "127.0.0.2")
 		packets := append(append(w.open(), w.tcp("A", 0, goodV2)), end(w)...)
+		if name == "it began before" {
+			packets = end(w)
+		}
 		if name == "only its end is there" {
 			packets = end(w)
 		}
