@@ -28,16 +28,21 @@ var pcapngMagic = []byte{0x0a, 0x0d, 0x0d, 0x0a}
 
 var gzipMagic = []byte{0x1f, 0x8b}
 
-// openCapture returns a reader of packets if in begins as a capture file does, compressed or not,
-// and nil if it doesn't. It takes no bytes then.
-func openCapture(in *bufio.Reader) (packets, error) {
-	if head, _ := in.Peek(len(gzipMagic)); bytes.Equal(head, gzipMagic) {
-		z, err := gzip.NewReader(in)
-		if err != nil {
-			return nil, fmt.Errorf("the compressed input: %w", err)
-		}
-		in = bufio.NewReader(z)
+// uncompressed returns in, or what it has packed if it begins as gzip does.
+func uncompressed(in *bufio.Reader) (*bufio.Reader, error) {
+	if head, _ := in.Peek(len(gzipMagic)); !bytes.Equal(head, gzipMagic) {
+		return in, nil
 	}
+	z, err := gzip.NewReader(in)
+	if err != nil {
+		return nil, fmt.Errorf("the compressed input: %w", err)
+	}
+	return bufio.NewReader(z), nil
+}
+
+// openCapture returns a reader of packets if in begins as a capture file does, and nil if it
+// doesn't. It takes no bytes then.
+func openCapture(in *bufio.Reader) (packets, error) {
 	head, _ := in.Peek(len(pcapngMagic))
 	for _, magic := range captureMagic {
 		if !bytes.Equal(head, magic) {
@@ -101,12 +106,17 @@ const (
 	layerRawOpenBSD layers.LinkType = 14
 )
 
+// maxFragments is how many bytes of packets with fragments are kept at most. Then what isn't
+// complete is forgotten.
+const maxFragments = 64 << 20
+
 // unpacker takes packets apart down to TCP and UDP, and puts fragments together.
 type unpacker struct {
 	container gopacket.DecodingLayerContainer
 	parsers   map[gopacket.LayerType]*gopacket.DecodingLayerParser
 	defrag4   *ip4defrag.IPv4Defragmenter
 	defrag6   *ip6defrag.IPv6Defragmenter
+	fragments int // bytes of packets that the two may have
 	decoded   []gopacket.LayerType
 
 	ip4       layers.IPv4
@@ -126,11 +136,8 @@ type segment struct {
 }
 
 func newUnpacker() *unpacker {
-	u := &unpacker{
-		parsers: map[gopacket.LayerType]*gopacket.DecodingLayerParser{},
-		defrag4: ip4defrag.NewIPv4Defragmenter(),
-		defrag6: ip6defrag.NewIPv6Defragmenter(),
-	}
+	u := &unpacker{parsers: map[gopacket.LayerType]*gopacket.DecodingLayerParser{}}
+	u.forgetFragments()
 	u.container = gopacket.DecodingLayerMap(nil)
 	for _, l := range []gopacket.DecodingLayer{
 		new(layers.Ethernet), new(layers.Dot1Q), new(layers.LinuxSLL), new(layers.LinuxSLL2),
@@ -153,15 +160,18 @@ func (u *unpacker) unpack(b []byte, ci gopacket.CaptureInfo, link layers.LinkTyp
 	}
 	s, last := u.decode(first, b)
 	switch {
-	case last == layers.LayerTypeIPv4 && !s.truncated:
-		in := u.ip4 // is kept
+	case s.truncated: // what is left of a fragment is none
+	case last == layers.LayerTypeIPv4 && u.ip4.NextLayerType() == gopacket.LayerTypeFragment:
+		u.keep(b)
+		in := u.ip4
 		out, err := u.defrag4.DefragIPv4WithTimestamp(&in, ci.Timestamp)
-		if err != nil || out == nil || out.NextLayerType() == gopacket.LayerTypeFragment {
+		if err != nil || out == nil {
 			return nil
 		}
 		s, last = u.decode(out.NextLayerType(), out.Payload)
 		s.net = out.NetworkFlow()
-	case last == layers.LayerTypeIPv6Fragment && !s.truncated:
+	case last == layers.LayerTypeIPv6Fragment:
+		u.keep(b)
 		ip, fragment := u.ip6, u.fragment6
 		out := u.defrag6.DefragIPv6(&ip, &fragment)
 		if out == nil {
@@ -191,10 +201,31 @@ func (s *segment) setPorts(source, destination uint16) {
 	s.source, s.destination = netip.AddrPortFrom(a, source), netip.AddrPortFrom(b, destination)
 }
 
-// forget drops fragments that are older than a time in the capture.
+// endpoints returns the segment's addresses, in the same order whichever way it goes.
+func (s *segment) endpoints() endpoints {
+	if s.source.Compare(s.destination) > 0 {
+		return endpoints{s.destination, s.source}
+	}
+	return endpoints{s.source, s.destination}
+}
+
+// keep counts a packet with a fragment.
+func (u *unpacker) keep(b []byte) {
+	if u.fragments += len(b); u.fragments > maxFragments {
+		u.forgetFragments()
+		u.fragments = len(b)
+	}
+}
+
+func (u *unpacker) forgetFragments() {
+	u.defrag4, u.defrag6 = ip4defrag.NewIPv4Defragmenter(), ip6defrag.NewIPv6Defragmenter()
+	u.fragments = 0
+}
+
+// forget drops IPv4 fragments that are older than a time in the capture: their numbers are used
+// again soon. IPv6's are longer.
 func (u *unpacker) forget(before time.Time) {
 	u.defrag4.DiscardOlderThan(before)
-	u.defrag6.DiscardOlderThan(before)
 }
 
 // decode takes bytes apart, and returns the last layer that it could.

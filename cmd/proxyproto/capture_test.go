@@ -26,12 +26,14 @@ type wire struct {
 }
 
 func newWire(t *testing.T, client, server string) *wire {
-	w := &wire{t: t, client: net.ParseIP(client), server: net.ParseIP(server), port: 40000, clientSeq: 1000, srvSq: 5000}
+	w := &wire{t: t, client: net.ParseIP(client), server: net.ParseIP(server), port: 40000,
+		clientSeq: 1000, srvSq: 5000}
 	typ := layers.EthernetTypeIPv6
 	if w.client.To4() != nil {
 		typ = layers.EthernetTypeIPv4
 	}
-	w.ether = []gopacket.SerializableLayer{&layers.Ethernet{SrcMAC: make([]byte, 6), DstMAC: make([]byte, 6), EthernetType: typ}}
+	w.ether = []gopacket.SerializableLayer{&layers.Ethernet{SrcMAC: make([]byte, 6),
+		DstMAC: make([]byte, 6), EthernetType: typ}}
 	return w
 }
 
@@ -55,7 +57,8 @@ func (w *wire) ip(from, to net.IP, protocol layers.IPProtocol) gopacket.Serializ
 
 func (w *wire) pack(parts ...gopacket.SerializableLayer) []byte {
 	b := gopacket.NewSerializeBuffer()
-	require.NoError(w.t, gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true}, append(w.ether[:len(w.ether):len(w.ether)], parts...)...))
+	require.NoError(w.t, gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true},
+		append(w.ether[:len(w.ether):len(w.ether)], parts...)...))
 	return bytes.Clone(b.Bytes())
 }
 
@@ -69,9 +72,11 @@ func (w *wire) answer(flags string, offset int, payload string) []byte {
 	return w.segment(w.server, w.client, 80, w.port, w.srvSq, flags, offset, payload)
 }
 
-func (w *wire) segment(from, to net.IP, src, dst layers.TCPPort, isn uint32, flags string, offset int, payload string) []byte {
+func (w *wire) segment(from, to net.IP, src, dst layers.TCPPort, isn uint32, flags string,
+	offset int, payload string) []byte {
 	tcp := &layers.TCP{SrcPort: src, DstPort: dst, Seq: isn + 1 + uint32(offset), Window: 1000,
-		SYN: strings.Contains(flags, "S"), ACK: strings.Contains(flags, "A"), FIN: strings.Contains(flags, "F"), RST: strings.Contains(flags, "R")}
+		SYN: strings.Contains(flags, "S"), ACK: strings.Contains(flags, "A"), FIN: strings.Contains(flags,
+			"F"), RST: strings.Contains(flags, "R")}
 	if tcp.SYN {
 		tcp.Seq--
 	}
@@ -79,7 +84,8 @@ func (w *wire) segment(from, to net.IP, src, dst layers.TCPPort, isn uint32, fla
 }
 
 func (w *wire) udp(payload string) []byte {
-	return w.pack(w.ip(w.client, w.server, layers.IPProtocolUDP), &layers.UDP{SrcPort: 5353, DstPort: 53}, gopacket.Payload(payload))
+	return w.pack(w.ip(w.client, w.server, layers.IPProtocolUDP), &layers.UDP{SrcPort: 5353,
+		DstPort: 53}, gopacket.Payload(payload))
 }
 
 // open is the handshake.
@@ -102,7 +108,8 @@ func pcapOf(t testing.TB, link layers.LinkType, packets ...[]byte) []byte {
 }
 
 func infoOf(i int, p []byte) gopacket.CaptureInfo {
-	return gopacket.CaptureInfo{Timestamp: captureStart.Add(time.Duration(i) * time.Millisecond), CaptureLength: len(p), Length: len(p)}
+	return gopacket.CaptureInfo{Timestamp: captureStart.Add(time.Duration(i) * time.Millisecond),
+		CaptureLength: len(p), Length: len(p)}
 }
 
 // pcapngOf is the same as pcapng.
@@ -173,7 +180,8 @@ func fragments6(w *wire, packet []byte) (all [][]byte) {
 func TestCaptures(t *testing.T) {
 	v4, v6 := newWire(t, "127.0.0.1", "127.0.0.2"), newWire(t, "2001:db8::1", "2001:db8::2")
 	conn := func(w *wire, rest ...[]byte) [][]byte { return append(w.open(), rest...) }
-	ext := []byte{byte(layers.IPProtocolTCP), 0, 1, 4, 0, 0, 0, 0} // a destination options header of padding
+	// a destination options header of padding
+	ext := []byte{byte(layers.IPProtocolTCP), 0, 1, 4, 0, 0, 0, 0}
 	withExtension := func(w *wire, packet []byte) []byte {
 		p := gopacket.NewPacket(packet, layers.LayerTypeEthernet, gopacket.Default)
 		ip := *p.Layer(layers.LayerTypeIPv6).(*layers.IPv6)
@@ -186,27 +194,32 @@ func TestCaptures(t *testing.T) {
 		"IPv6":          conn(v6, v6.tcp("A", 0, goodV2)),
 		"two VLAN tags": conn(tagged, tagged.tcp("A", 0, goodV2)),
 		"split":         conn(v4, v4.tcp("A", 0, goodV2[:5]), v4.tcp("A", 5, goodV2[5:])),
-		"reordered":     conn(v4, v4.tcp("A", 5, goodV2[5:9]), v4.tcp("A", 9, goodV2[9:]), v4.tcp("A", 0, goodV2[:5])),
-		"retransmitted": conn(v4, v4.tcp("A", 0, goodV2[:9]), v4.tcp("A", 0, goodV2[:5]), v4.tcp("A", 5, goodV2[5:]), v4.tcp("A", 0, goodV2)),
-		"SYN twice":     append(conn(v4), append(v4.open(), v4.tcp("A", 0, goodV2))...),
-		"fragments":     append(v4.open(), fragments4(v4, v4.tcp("A", 0, goodV2))...),
+		"reordered": conn(v4, v4.tcp("A", 5, goodV2[5:9]), v4.tcp("A", 9, goodV2[9:]), v4.tcp("A", 0,
+			goodV2[:5])),
+		"retransmitted": conn(v4, v4.tcp("A", 0, goodV2[:9]), v4.tcp("A", 0, goodV2[:5]), v4.tcp("A", 5,
+			goodV2[5:]), v4.tcp("A", 0, goodV2)),
+		"SYN twice": append(conn(v4), append(v4.open(), v4.tcp("A", 0, goodV2))...),
+		"fragments": append(v4.open(), fragments4(v4, v4.tcp("A", 0, goodV2))...),
 		"IPv6 fragments": append(v6.open(),
 			fragments6(v6, v6.tcp("A", 0, goodV2))...),
 		"extension":       append(v6.open(), withExtension(v6, v6.tcp("A", 0, goodV2))),
 		"from its middle": {v4.tcp("A", 100, goodV2)},
-		"with an answer":  conn(v4, v4.tcp("A", 0, goodV2), v4.answer("A", 0, "HTTP/1.1 200 OK\r\n"), v4.tcp("FA", len(goodV2), ""), v4.answer("FA", 17, ""), v4.tcp("A", len(goodV2)+1, "")),
-		"answer first":    conn(v4, v4.answer("A", 0, "220 mail\r\n"), v4.tcp("A", 0, goodV2)),
-		"datagram":        {v4.udp(goodV2 + "query")},
-		"same datagrams":  {v4.udp(goodV2 + "one"), v4.udp(goodV2 + "two"), v4.udp("bare")},
-		"IPv6 datagram":   {v6.udp(goodV2 + "query")},
+		"with an answer": conn(v4, v4.tcp("A", 0, goodV2), v4.answer("A", 0, "HTTP/1.1 200 OK\r\n"),
+			v4.tcp("FA", len(goodV2), ""), v4.answer("FA", 17, ""), v4.tcp("A", len(goodV2)+1, "")),
+		"answer first":   conn(v4, v4.answer("A", 0, "220 mail\r\n"), v4.tcp("A", 0, goodV2)),
+		"datagram":       {v4.udp(goodV2 + "query")},
+		"same datagrams": {v4.udp(goodV2 + "one"), v4.udp(goodV2 + "two"), v4.udp("bare")},
+		"IPv6 datagram":  {v6.udp(goodV2 + "query")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for format, file := range map[string][]byte{"pcap": pcapOf(t, layers.LinkTypeEthernet, packets...), "pcapng": pcapngOf(t, packets...)} {
+			for format, file := range map[string][]byte{"pcap": pcapOf(t, layers.LinkTypeEthernet,
+				packets...), "pcapng": pcapngOf(t, packets...)} {
 				reports, stderr, code := decoded(t, file)
 				if assert.Len(t, reports, 1, "%s: %s", format, stderr) {
 					assert.Equal(t, valid, reports[0].Verdict)
 					assert.Equal(t, "192.0.2.7:56324", reports[0].Header.Source)
-					assert.Equal(t, name != "from its middle" && !strings.Contains(name, "datagram"), reports[0].Flow.Opened)
+					assert.Equal(t, name != "from its middle" && !strings.Contains(name, "datagram"),
+						reports[0].Flow.Opened)
 				}
 				assert.Equal(t, exitOK, code)
 				assert.NotContains(t, stderr, "can't")

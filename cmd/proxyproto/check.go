@@ -19,8 +19,8 @@ import (
 	"github.com/seed2e8fe8ee/proxyproto"
 )
 
-// maxConnections is how many connections a check makes at most, one after the other.
-const maxConnections = 20
+// maxProbes is how many connections a check makes at most, one after the other.
+const maxProbes = 20
 
 // checker is what check is to do, and what it has found.
 type checker struct {
@@ -56,20 +56,23 @@ func newCheck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check host:port",
 		Short: "Find out what a server does with PROXY headers, and whether anybody can lie to it",
-		Long: `Check makes up to 20 connections to a server, one after the other, and says for the address that it
-calls from whether the server needs a PROXY header, takes one or none (then whoever calls from there
-may be anybody), or takes none; which headers it takes; and what it does with those that are split,
-late, wrong, said twice or without end, and with silence.
+		Long: `Check makes up to 20 connections to a server, one after the other, and says for the address
+that it calls from whether the server needs a PROXY header, takes one or none (then whoever calls
+from there may be anybody), or takes none; which headers it takes; and what it does with those that
+are split, late, wrong, said twice or without end, and with silence.
 
 After each header it asks something harmless: an HTTP request, a TLS handshake, SMTP's EHLO, SSH's
-version, or for other protocols the word HELP. If you don't say which it finds out. The headers claim
-to come from --source. It sends a few hundred bytes on each connection, and waits at most --patience.
+version, or for other protocols the word HELP. If you don't say which it finds out. With --dns it
+sends datagrams instead, each with a header and a DNS query. The headers claim to come from
+--source. It sends a few hundred bytes on each connection, and waits at most --patience.
 
-The exit code is 0 if the server needs a header and keeps the rules, 1 if it breaks one (to take one or
-none breaks section 2), 3 if it takes no header, 4 if that can't be known, and 5 if it can't be reached.`,
+The exit code is 0 if the server needs a header and keeps the rules, 1 if it breaks one (to take one
+or none breaks section 2), 3 if it takes no header, 4 if that can't be known, and 5 if it can't be
+reached.`,
 		Example: `  proxyproto check 127.0.0.1:8080
   proxyproto check --smtp mail.example:25
   proxyproto check --tls --host www.example 192.0.2.1:443
+  proxyproto check --dns 192.0.2.1:53
   proxyproto check --json 127.0.0.1:8080 | jq -r '.verdict, .findings[].text'`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -114,17 +117,23 @@ none breaks section 2), 3 if it takes no header, 4 if that can't be known, and 5
 	fs.SortFlags = false
 	c.protocols = c.questions()
 	for _, m := range []struct{ name, about string }{
-		{"http", "ask with an HTTP request"}, {"tls", "ask with a TLS handshake"}, {"smtp", "ask with SMTP's EHLO"},
-		{"ssh", "ask with SSH's version"}, {"raw", "ask with the word HELP, or just see whether it closes"},
+		{"http", "ask with an HTTP request"}, {"tls", "ask with a TLS handshake"}, {"smtp",
+			"ask with SMTP's EHLO"},
+		{"ssh", "ask with SSH's version"}, {"raw", "ask with the word HELP, or just see whether it " +
+			"closes"},
+		{overUDP, "ask over UDP with a DNS query; the header is in its datagram"},
 	} {
 		modes[m.name] = fs.Bool(m.name, false, m.about)
 	}
-	fs.StringVar(&c.host, "host", "", "the `name` in the HTTP request and the TLS handshake (default: the host)")
+	fs.StringVar(&c.host, "host", "", "the `name` in the HTTP request and the TLS handshake "+
+		"(default: the host), and in the DNS query (default: the root)")
 	fs.StringVar(&c.path, "path", "/", "the `path` in the HTTP request")
-	fs.StringVar(&source, "source", "", "the client's `address` in the headers (default 192.0.2.7 or 2001:db8::7, of nobody)")
+	fs.StringVar(&source, "source", "", "the client's `address` in the headers (default 192.0.2.7 "+
+		"or 2001:db8::7, of nobody)")
 	fs.DurationVar(&c.timeout, "timeout", 5*time.Second, "how long connecting may take")
 	fs.DurationVar(&c.wait, "wait", 2*time.Second, "how long to wait for an answer")
-	fs.DurationVar(&c.patience, "patience", 8*time.Second, "how long to wait for the end of a silent connection")
+	fs.DurationVar(&c.patience, "patience", 8*time.Second,
+		"how long to wait for the end of a silent connection")
 	fs.BoolVar(&asJSON, "json", false, "print a JSON object")
 	return cmd
 }
@@ -165,6 +174,9 @@ func (c *checker) header(server net.Addr) *proxyproto.Header {
 	if !to.Addr().Is4() {
 		h.Protocol = proxyproto.TCP6
 	}
+	if c.report.Protocol == overUDP {
+		h.Protocol++
+	}
 	return h
 }
 
@@ -188,8 +200,10 @@ func (c *checker) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.basics(ctx); err != nil {
-		return err
+	for _, p := range c.basics() {
+		if err := c.record(ctx, p); err != nil {
+			return err
+		}
 	}
 	if c.accepts("v1") || c.accepts("v2") {
 		for _, p := range c.further() {
@@ -213,16 +227,6 @@ func (c *checker) record(ctx context.Context, p probe) error {
 	}
 	c.report.Probes = append(c.report.Probes, r)
 	c.show(r)
-	return nil
-}
-
-// basics makes the three probes that everything else depends on.
-func (c *checker) basics(ctx context.Context) error {
-	for _, p := range []probe{{name: "v2", wire: v2(nil)}, {name: "v1", wire: v1}, {name: "none"}} {
-		if err := c.record(ctx, p); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 

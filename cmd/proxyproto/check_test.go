@@ -22,11 +22,12 @@ import (
 // checked runs check with --json.
 func checked(t *testing.T, args ...string) (checkReport, result) {
 	t.Helper()
-	r := runProgram(t, "", append([]string{"check", "--json", "--patience", "100ms", "--wait", "10s"}, args...)...)
+	r := runProgram(t, "", append([]string{"check", "--json", "--patience", "100ms", "--wait", "10s"},
+		args...)...)
 	var report checkReport
 	if r.code != exitNetwork {
 		require.NoError(t, json.Unmarshal([]byte(r.stdout), &report), "%s", r.stderr)
-		assert.LessOrEqual(t, report.Connections, maxConnections)
+		assert.LessOrEqual(t, report.Connections, maxProbes)
 		assert.Equal(t, "127.0.0.1", report.From)
 	}
 	return report, r
@@ -91,7 +92,10 @@ func ssh(c net.Conn) {
 
 // TestCheckProtocols: it finds out what a server speaks, and what it wants, under each Action.
 func TestCheckProtocols(t *testing.T) {
-	whoami := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, r.RemoteAddr) })
+	whoami := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w,
+			r.RemoteAddr)
+	})
 	cert := httptest.NewUnstartedServer(nil)
 	cert.StartTLS()
 	t.Cleanup(cert.Close)
@@ -103,7 +107,10 @@ func TestCheckProtocols(t *testing.T) {
 			return ln.Addr().String()
 		},
 		"tls": func(ln net.Listener) string {
-			return eachConn(ln, func(c net.Conn) { tls.Server(c, &tls.Config{Certificates: cert.TLS.Certificates}).Handshake() })
+			return eachConn(ln, func(c net.Conn) {
+				tls.Server(c,
+					&tls.Config{Certificates: cert.TLS.Certificates}).Handshake()
+			})
 		},
 		"smtp": func(ln net.Listener) string { return eachConn(ln, smtp) },
 		"ssh":  func(ln net.Listener) string { return eachConn(ln, ssh) },
@@ -132,7 +139,8 @@ func TestCheckProtocols(t *testing.T) {
 				assert.Equal(t, want.code, r.code, r.stdout)
 				if want.policy == policyRequired {
 					assert.Equal(t, []string{"v1", "v2"}, report.Versions)
-					for _, name := range []string{"unknown", "local", "udp", "tlv", "split-v1", "split-v2", "late"} {
+					for _, name := range []string{"unknown", "local", "udp", "tlv", "split-v1", "split-v2",
+						"late"} {
 						assert.Equal(t, taken, report.outcome(name), name)
 					}
 					for _, name := range []string{"bad-crc", "second", "endless"} {
@@ -151,7 +159,10 @@ func TestCheckWhoMayLie(t *testing.T) {
 	for action, policy := range map[proxyproto.Action]string{
 		proxyproto.Optional: policyOptional, proxyproto.Ignore: policyIgnored,
 	} {
-		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, r.RemoteAddr) })}
+		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter,
+			r *http.Request) {
+			fmt.Fprintln(w, r.RemoteAddr)
+		})}
 		ln := behind(t, action)
 		go srv.Serve(ln)
 		defer srv.Close()
@@ -184,7 +195,7 @@ func TestCheckFindings(t *testing.T) {
 			b, _ := r.Peek(r.Buffered())
 			h, size, err := proxyproto.Parse(b)
 			switch {
-			case err == nil && (h.Command == proxyproto.Local || strings.Contains(string(h.TLVs), "check")):
+			case err == nil && (h.Command == proxyproto.Local || strings.Contains(string(h.TLVs), "value")):
 				return
 			case err == nil:
 				r.Discard(size)
@@ -223,7 +234,8 @@ func TestCheckWhatIsntThere(t *testing.T) {
 	nobody.Close()
 	_, r := checked(t, nobody.Addr().String())
 	assert.Equal(t, exitNetwork, r.code)
-	assert.Equal(t, "proxyproto check: "+nobody.Addr().String()+": connection refused: nobody listens there\n", r.stderr)
+	assert.Equal(t, "proxyproto check: "+nobody.Addr().String()+": connection refused: nobody "+
+		"listens there\n", r.stderr)
 	assert.Empty(t, r.stdout)
 	_, r = checked(t, "nobody.invalid:80")
 	assert.Equal(t, exitNetwork, r.code)
@@ -244,7 +256,7 @@ func TestCheckWhatIsntThere(t *testing.T) {
 
 // TestCheckIsHarmless: what it sends on a connection is little, and there is one at a time.
 func TestCheckIsHarmless(t *testing.T) {
-	sizes := make(chan int, maxConnections+1)
+	sizes := make(chan int, maxProbes+1)
 	addr := plainServer(t, func(c *net.TCPConn) { // one at a time, or it would hang
 		c.SetReadDeadline(time.Now().Add(time.Minute))
 		r := bufio.NewReader(c)

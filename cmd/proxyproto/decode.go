@@ -24,20 +24,24 @@ func newDecode() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "decode [file]",
 		Short: "Explain a header byte by byte, from bytes or a packet capture",
-		Long: `Decode explains the PROXY header that its input begins with, byte by byte, and says which rule is
-broken if it isn't valid. The input is the file, or else stdin: the bytes as they came over the
-network, the same in hexadecimal (--hex), or a packet capture (pcap or pcapng, as tcpdump and
+		Long: `Decode explains the PROXY header that its input begins with, byte by byte, and says which
+rule is broken if it isn't valid. The input is the file, or else stdin: the bytes as they came over
+the network, the same in hexadecimal (--hex), or a packet capture (pcap or pcapng, as tcpdump and
 Wireshark write them, also compressed with gzip).
 
 Of a capture it shows what each TCP connection began with, as soon as its header is whole or broken,
-and each new header of a flow of UDP datagrams. At the end, or when it is interrupted, it shows the
-headers that aren't whole, and counts the rest: connections that began before the capture, for one.
+and each new header of a flow of UDP datagrams. A TCP option of the handshake that says who the
+client is, as some layer 4 balancers write instead of a header (TOA), is shown too. At the end, or
+when it is interrupted, it shows the headers that aren't whole, and counts the rest: connections
+that began before the capture, for one. Packets may have VLAN tags, IPv6 extension headers, and be
+fragments.
 
 The exit code is 0 if the header is valid (of a capture, all that there are), 1 if it is malformed,
 3 if there is none, 4 if it is incomplete, and 2 if the input can't be read.`,
 		Example: `  printf 'PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n' | proxyproto decode
   tcpdump -i any -U -w - port 8080 | proxyproto decode
   proxyproto decode --json capture.pcap | jq -r .header.source
+  proxyproto decode --json capture.pcap | jq -r '.flow.tcp_options[]?.source'
   xxd header.bin | proxyproto decode --hex
   echo 0d0a0d0a 000d0a51 5549540a 20 00 0000 | proxyproto decode --hex`,
 		Args: cobra.MaximumNArgs(1),
@@ -52,7 +56,10 @@ The exit code is 0 if the header is valid (of a capture, all that there are), 1 
 				in = f
 			}
 			print := printer(cmd.OutOrStdout(), asJSON)
-			buffered := bufio.NewReader(in)
+			buffered, err := uncompressed(bufio.NewReader(in))
+			if err != nil {
+				return err
+			}
 			if asHex {
 				return decodeHex(buffered, print)
 			}
@@ -71,7 +78,8 @@ The exit code is 0 if the header is valid (of a capture, all that there are), 1 
 		},
 	}
 	cmd.Flags().BoolVar(&asHex, "hex", false,
-		"the input is hexadecimal: digits with anything usual between them, or what xxd, hexdump -C and Wireshark print")
+		"the input is hexadecimal: digits with anything usual between them, or what xxd, hexdump -C "+
+			"and Wireshark print")
 	cmd.Flags().BoolVar(&asJSON, "json", false,
 		"print a JSON object in one line, for each connection or flow of a capture")
 	return cmd
@@ -136,7 +144,8 @@ type packet struct {
 const afterSignal = 500 * time.Millisecond
 
 // decodeCapture explains what the flows of a capture begin with, while it is read.
-func decodeCapture(ctx context.Context, next packets, print func(*report) error, stderr io.Writer) error {
+func decodeCapture(ctx context.Context, next packets, print func(*report) error,
+	stderr io.Writer) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	read := make(chan packet)

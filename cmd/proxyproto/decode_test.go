@@ -22,12 +22,14 @@ const sig = "0d0a0d0a000d0a515549540a"
 // samples are the beginnings of connections, in hexadecimal or as text. Their explanations are in
 // testdata/decode.
 var samples = []struct{ name, hex, text string }{
-	{name: "v1-tcp4", text: "PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\nGET / HTTP/1.1\r\nHost: www.example\r\n\r\n"},
+	{name: "v1-tcp4", text: "PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\nGET / HTTP/1.1\r\nHost: " +
+		"www.example\r\n\r\n"},
 	{name: "v1-tcp6", text: "PROXY TCP6 2001:db8::7 2001:db8::1 56324 443\r\n"},
 	{name: "v1-mapped", text: "PROXY TCP6 ::ffff:192.0.2.7 ::ffff:198.51.100.1 56324 443\r\n"},
 	{name: "v1-unknown", text: "PROXY UNKNOWN\r\n"},
 	{name: "v1-unknown-rest", text: "PROXY UNKNOWN ffff::1 \x1b[2J anything\r\n"},
-	{name: "v1-twice", text: "PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\nPROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n"},
+	{name: "v1-twice", text: "PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\nPROXY TCP4 10.0.0.1 " +
+		"10.0.0.2 1 2\r\n"},
 	{name: "v1-twice-malformed", text: "PROXY UNKNOWN\r\nPROXY TCP4 10.0.0.1 10.0.0.2 1\r\n"},
 	{name: "v1-leading-zero", text: "PROXY TCP4 192.0.2.07 198.51.100.1 56324 443\r\n"},
 	{name: "v1-two-spaces", text: "PROXY TCP4  192.0.2.7 198.51.100.1 56324 443\r\n"},
@@ -41,10 +43,14 @@ var samples = []struct{ name, hex, text string }{
 
 	{name: "v2-tcp4", hex: sig + "2111 000c c0000207 c6336401 dc04 01bb 474554"},
 	{name: "v2-udp4", hex: sig + "2112 000c c0000207 c6336401 dc04 01bb"},
-	{name: "v2-tcp6", hex: sig + "2121 0024 20010db8000000000000000000000007 20010db8000000000000000000000001 dc04 01bb"},
-	{name: "v2-udp6-mapped", hex: sig + "2122 0024 00000000000000000000ffffc0000207 00000000000000000000ffffc6336401 dc04 01bb"},
-	{name: "v2-unix", hex: sig + "2131 00d8" + unixName("/run/client.sock") + unixName("\x00abstract")},
-	{name: "v2-unix-datagram-unnamed", hex: sig + "2132 00db" + unixName("") + unixName("/run/server") + "040000"},
+	{name: "v2-tcp6", hex: sig + "2121 0024 20010db8000000000000000000000007 " +
+		"20010db8000000000000000000000001 dc04 01bb"},
+	{name: "v2-udp6-mapped", hex: sig + "2122 0024 00000000000000000000ffffc0000207 " +
+		"00000000000000000000ffffc6336401 dc04 01bb"},
+	{name: "v2-unix", hex: sig + "2131 00d8" + unixName("/run/client.sock") +
+		unixName("\x00abstract")},
+	{name: "v2-unix-datagram-unnamed", hex: sig + "2132 00db" + unixName("") +
+		unixName("/run/server") + "040000"},
 	{name: "v2-unix-escape", hex: sig + "2131 00d8" + unixName("/run/\x1b[2J") + unixName("\x00\n")},
 	{name: "v2-unspec", hex: sig + "2100 0000"},
 	{name: "v2-unspec-inet", hex: sig + "2110 0004 01020304"},
@@ -57,16 +63,21 @@ var samples = []struct{ name, hex, text string }{
 			"210007544c5376312e33 25000752534132303438 24000a5253412d534841323536" +
 			"230016544c535f4145535f3235365f47434d5f534841333834",
 	},
-	{name: "v2-ssl-verified", hex: sig + "2111 0026 c0000207 c6336401 dc04 01bb 200017 07 00000000 220006 636c69656e74 280002 3000 260001 78"},
-	{name: "v2-ssl-self-signed", hex: sig + "2111 0014 c0000207 c6336401 dc04 01bb 200005 07 00000012"},
-	{name: "v2-ssl-nested", hex: sig + "2111 001c c0000207 c6336401 dc04 01bb 20000d 07 00000000 200005 07 00000000"},
-	{name: "v2-ssl-no-tls", hex: sig + "2111 001c c0000207 c6336401 dc04 01bb 200005 00 00000000 200005 f8 01000000"},
+	{name: "v2-ssl-verified", hex: sig + "2111 0026 c0000207 c6336401 dc04 01bb 200017 07 00000000 " +
+		"220006 636c69656e74 280002 3000 260001 78"},
+	{name: "v2-ssl-self-signed", hex: sig + "2111 0014 c0000207 c6336401 dc04 01bb 200005 07 " +
+		"00000012"},
+	{name: "v2-ssl-nested", hex: sig + "2111 001c c0000207 c6336401 dc04 01bb 20000d 07 00000000 " +
+		"200005 07 00000000"},
+	{name: "v2-ssl-no-tls", hex: sig + "2111 001c c0000207 c6336401 dc04 01bb 200005 00 00000000 " +
+		"200005 f8 01000000"},
 	{
 		name: "v2-clouds", hex: sig + "2111 005a c0000207 c6336401 dc04 01bb ea000701767063652d31" +
 			"e000080123456789abcdef ee000501c0450020 e1000401767063 e10003026570 e10006036570737276" +
 			"ea00020100 e00001ff f10000 ff000178 300004626c7565 07000161",
 	},
-	{name: "v2-binary-values", hex: sig + "2111 0018 c0000207 c6336401 dc04 01bb 050003 00ff80 020003 0a1b5b"},
+	{name: "v2-binary-values", hex: sig + "2111 0018 c0000207 c6336401 dc04 01bb 050003 00ff80 " +
+		"020003 0a1b5b"},
 
 	{name: "v2-version", hex: sig + "11"},
 	{name: "v2-command", hex: sig + "2f11 0000"},
@@ -78,12 +89,16 @@ var samples = []struct{ name, hex, text string }{
 	{name: "v2-tlv-none-left", hex: sig + "2111 000d c0000207 c6336401 dc04 01bb"},
 	{name: "v2-crc", hex: sig + "2111 0018 c0000207 c6336401 dc04 01bb 030004 deadbeef 0100026832"},
 	{name: "v2-crc-length", hex: sig + "2111 0012 c0000207 c6336401 dc04 01bb 030003 000000"},
-	{name: "v2-crc-twice", hex: sig + "2111 001a c0000207 c6336401 dc04 01bb 030004 00000000 030004 00000000"},
-	{name: "v2-unique-id", hex: sig + "2111 0090 c0000207 c6336401 dc04 01bb 050081" + strings.Repeat("78", 129)},
+	{name: "v2-crc-twice", hex: sig + "2111 001a c0000207 c6336401 dc04 01bb 030004 00000000 030004 " +
+		"00000000"},
+	{name: "v2-unique-id", hex: sig + "2111 0090 c0000207 c6336401 dc04 01bb 050081" +
+		strings.Repeat("78", 129)},
 	{name: "v2-ssl-short", hex: sig + "2111 0013 c0000207 c6336401 dc04 01bb 200004 01 000000"},
-	{name: "v2-ssl-inside", hex: sig + "2111 001e c0000207 c6336401 dc04 01bb 20000a 01 00000000 210007544c 0100026832"},
+	{name: "v2-ssl-inside", hex: sig + "2111 001e c0000207 c6336401 dc04 01bb 20000a 01 00000000 " +
+		"210007544c 0100026832"},
 	{name: "v2-incomplete", hex: sig + "2111 0011 c0000207 c6336401 dc04 01bb 010002 68"},
-	{name: "v2-incomplete-ssl", hex: sig + "2111 0026 c0000207 c6336401 dc04 01bb 200017 07 00000000 220006 636c"},
+	{name: "v2-incomplete-ssl", hex: sig + "2111 0026 c0000207 c6336401 dc04 01bb 200017 07 " +
+		"00000000 220006 636c"},
 	{name: "v2-incomplete-addresses", hex: sig + "2111 000c c0000207 c63364"},
 	{name: "v2-incomplete-start", hex: sig},
 
@@ -117,10 +132,10 @@ func TestDecode(t *testing.T) {
 			b := sampleBytes(t, i)
 			var r result
 			if c.text != "" {
-				r = runProgram(t, c.text, "decode")
+				r = inProcess(c.text, "decode")
 			} else {
-				r = runProgram(t, c.hex, "decode", "--hex")
-				assert.Equal(t, r, runProgram(t, string(b), "decode"))
+				r = inProcess(c.hex, "decode", "--hex")
+				assert.Equal(t, r, inProcess(string(b), "decode"))
 			}
 			assert.Empty(t, r.stderr)
 			golden(t, "decode/"+c.name+".golden", fmt.Sprintf("%sexit code %d\n", r.stdout, r.code))
@@ -130,7 +145,7 @@ func TestDecode(t *testing.T) {
 
 			h, n, err := proxyproto.Parse(b)
 			var got report
-			j := runProgram(t, string(b), "decode", "--json")
+			j := inProcess(string(b), "decode", "--json")
 			assert.Equal(t, r.code, j.code)
 			assert.Equal(t, 1, strings.Count(j.stdout, "\n"))
 			require.NoError(t, json.Unmarshal([]byte(j.stdout), &got))
@@ -231,10 +246,12 @@ func FuzzFields(f *testing.F) {
 func TestParseHex(t *testing.T) {
 	want := "\x0d\x0a\xab\x01"
 	for _, s := range []string{
-		"0d0aab01", "0D0AAB01", "0d 0a\nab 01\r\n", "0d:0a:ab:01", "0x0d, 0x0a, 0xAB, 0x01", `\x0d\x0a\xab\x01`,
+		"0d0aab01", "0D0AAB01", "0d 0a\nab 01\r\n", "0d:0a:ab:01", "0x0d, 0x0a, 0xAB, 0x01",
+		`\x0d\x0a\xab\x01`,
 		"0x0d0aab01", "{0x0D,0x0A,0xAB,0X01};", `"\x0d\x0a" "\xab\x01"`,
 		"unsigned char h[] = {\n  0x0d, 0x0a, 0xab, 0x01\n};\nunsigned int h_len = 4;\n",
-		"/* Packet (4 bytes) */\nstatic const unsigned char pkt1[4] = {\n0x0d, 0x0a, 0xab, 0x01 /* .... */\n};\n",
+		"/* Packet (4 bytes) */\nstatic const unsigned char pkt1[4] = {\n0x0d, 0x0a, 0xab, 0x01 /* " +
+			".... */\n};\n",
 		"00000000: 0d0a ab01                                ....\n",
 		"00000000: 0d0a ab  ...\n00000003: 01  .\n",
 		"00000000  0d 0a ab 01                                       |....|\n00000004\n",
@@ -251,7 +268,8 @@ func TestParseHex(t *testing.T) {
 // stars being taken for it.
 func TestParseDump(t *testing.T) {
 	want := append([]byte(signature+"\x21\x31\x00\xd8"), make([]byte, 216)...)
-	for _, args := range [][]string{{"xxd"}, {"xxd", "-p"}, {"xxd", "-i"}, {"xxd", "-g1", "-c", "12"}, {"hexdump", "-C"}} {
+	for _, args := range [][]string{{"xxd"}, {"xxd", "-p"}, {"xxd", "-i"}, {"xxd", "-g1", "-c", "12"},
+		{"hexdump", "-C"}} {
 		dumper, err := exec.LookPath(args[0])
 		if err != nil {
 			missing(t, args[0])
@@ -279,7 +297,8 @@ func TestDecodeCapture(t *testing.T) {
 	const name = "testdata/pcap/sll2.pcap"
 	r := runProgram(t, "", "decode", name)
 	golden(t, "capture.golden", fmt.Sprintf("%sexit code %d\n", r.stdout, r.code))
-	assert.Equal(t, "proxyproto decode: 24 packets, 2 connections; 1 datagram with a header; 1 datagram without one\n", r.stderr)
+	assert.Equal(t, "proxyproto decode: 24 packets, 2 connections; 1 datagram with a header; 1 "+
+		"datagram without one\n", r.stderr)
 	file, err := os.ReadFile(name)
 	require.NoError(t, err)
 	assert.Equal(t, r, runProgram(t, string(file), "decode"))

@@ -12,7 +12,7 @@ const greetingTime = 600 * time.Millisecond
 // detect finds out which protocol the server speaks, after a header of either version or without.
 func (c *checker) detect(ctx context.Context) error {
 	fallback := "raw"
-	for _, p := range []probe{{wire: v2(nil)}, {wire: v1}, {}} {
+	for _, p := range []probe{plain("v2"), plain("v1"), {}} {
 		protocol, answer, err := c.sniff(ctx, p)
 		if err != nil {
 			return err

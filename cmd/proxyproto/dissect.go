@@ -78,7 +78,8 @@ func (d *dissection) v1() {
 	if end < 0 {
 		end = len(line)
 	}
-	names := []string{"keyword", "protocol", "source address", "destination address", "source port", "destination port"}
+	names := []string{"keyword", "protocol", "source address", "destination address", "source port",
+		"destination port"}
 	for i := 0; d.at < end; d.at++ { // over the space
 		n := bytes.IndexByte(line[d.at:end], ' ')
 		unknown := string(line[:d.at]) == "PROXY UNKNOWN "
@@ -181,7 +182,8 @@ func (d *dissection) tlvs(end int) {
 		default:
 			value := describe(typ, rest[3:size])
 			text = value.words()
-			if typ == proxyproto.TypeCRC32C && size == 3+4 && len(d.b) >= 16+int(binary.BigEndian.Uint16(d.b[14:])) {
+			if typ == proxyproto.TypeCRC32C && size == 3+4 &&
+				len(d.b) >= 16+int(binary.BigEndian.Uint16(d.b[14:])) {
 				text += checksumText(d.b, d.at+3)
 			}
 		}

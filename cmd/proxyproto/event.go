@@ -51,7 +51,8 @@ func listening(a net.Addr) *event {
 func dropped(peer proxyproto.Peer, drop *proxyproto.DropError) *event {
 	e := &event{
 		Event: "dropped", Peer: peer.String(), Reason: drop.Reason.String(),
-		Error: strings.TrimPrefix(drop.Err.Error(), "proxyproto: "), Bytes: hex.EncodeToString(drop.Bytes),
+		Error: strings.TrimPrefix(drop.Err.Error(), "proxyproto: "),
+		Bytes: hex.EncodeToString(drop.Bytes),
 	}
 	e.text = fmt.Sprintf("%s: dropped, %s: %s", e.Peer, e.Reason, e.Error)
 	if e.Bytes != "" {

@@ -1,9 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -20,9 +20,10 @@ const (
 	// a silent connection is remembered.
 	gapPatience, idlePatience = time.Minute, 10 * time.Minute
 
-	// Bounds for what waits for missing segments, in pages of 1,900 bytes, and for the flows of
-	// datagrams that are remembered.
+	// Bounds for what waits for missing segments, in pages of 1,900 bytes, and for how many
+	// connections and flows of datagrams are remembered.
 	pagesOfOne, pagesOfAll = 64, 16 << 10
+	maxConnections         = 1 << 16
 	maxUDPFlows            = 1 << 16
 )
 
@@ -33,9 +34,12 @@ type flows struct {
 	unpacker  *unpacker
 	assembler *reassembly.Assembler
 	now       packetContext
-	sweep     time.Time
+	sweep     time.Time // when it was looked for what is old
+	unswept   int       // packets since
+	conns     map[endpoints]*connection
+	most      int // of conns
 	undecided map[*half]bool
-	udp       map[[2]netip.AddrPort]uint64 // the hash of the header that was reported
+	udp       map[endpoints]uint64 // the hash of the header that was reported
 	seed      maphash.Seed
 
 	last   []*report // those of the end, to be put in order
@@ -44,15 +48,22 @@ type flows struct {
 
 	shown, worst int // connections and datagrams that were reported, and their exit code
 
-	connections, empty, before, bare, headed int // counts: bare and headed are datagrams
-	foreign                                  map[layers.LinkType]int
+	ids int // how many connections have been told apart
+
+	connections, empty, before, optioned int                     // counts of connections
+	bare, headed                         int                     // counts of datagrams
+	foreign                              map[layers.LinkType]int // of packets
 }
+
+// endpoints are a flow's source and destination.
+type endpoints [2]netip.AddrPort
 
 // packetContext is what the assembler is told about a packet.
 type packetContext struct {
-	number    int
-	truncated bool
-	info      gopacket.CaptureInfo
+	number  int
+	segment *segment
+	id      int // of its connection
+	info    gopacket.CaptureInfo
 }
 
 func (c packetContext) GetCaptureInfo() gopacket.CaptureInfo { return c.info }
@@ -60,7 +71,8 @@ func (c packetContext) GetCaptureInfo() gopacket.CaptureInfo { return c.info }
 func newFlows(report func(*report) error) *flows {
 	f := &flows{
 		report: report, unpacker: newUnpacker(), worst: exitNoHeader, seed: maphash.MakeSeed(),
-		undecided: map[*half]bool{}, udp: map[[2]netip.AddrPort]uint64{}, foreign: map[layers.LinkType]int{},
+		conns: map[endpoints]*connection{}, most: maxConnections, undecided: map[*half]bool{},
+		udp: map[endpoints]uint64{}, foreign: map[layers.LinkType]int{},
 	}
 	f.assembler = reassembly.NewAssembler(reassembly.NewStreamPool(f))
 	f.assembler.MaxBufferedPagesPerConnection = pagesOfOne
@@ -79,17 +91,62 @@ func (f *flows) add(b []byte, info gopacket.CaptureInfo, link layers.LinkType) e
 	switch {
 	case s == nil:
 	case s.tcp != nil:
-		f.now.truncated = s.truncated
-		f.assembler.AssembleWithContext(s.net, s.tcp, f.now)
+		f.assemble(s)
 	case len(s.payload) > 0:
 		f.datagram(s)
 	}
-	if t := info.Timestamp; t.Sub(f.sweep) > gapPatience/4 {
-		f.sweep = t
-		f.unpacker.forget(t.Add(-gapPatience))
-		f.assembler.FlushWithOptions(reassembly.FlushOptions{T: t.Add(-gapPatience), TC: t.Add(-idlePatience)})
-	}
+	f.flush(info.Timestamp)
 	return f.err
+}
+
+// assemble passes a segment on to its connection. The assembler tells connections apart by their
+// addresses and ports alone: so that those that use a port again don't get mixed up, each is given
+// addresses of a type of its own.
+func (f *flows) assemble(s *segment) {
+	c := f.conns[s.endpoints()]
+	switch {
+	case c == nil && !s.tcp.SYN && len(s.payload) == 0:
+		return // the end of a connection that is done with, or of one from before the capture
+	case c == nil, s.tcp.SYN && !s.tcp.ACK && c.over(s.tcp):
+		f.ids++
+		f.now.id = f.ids
+	default:
+		f.now.id = c.id
+	}
+	f.now.segment = s
+	src, dst := s.net.Endpoints()
+	flow := gopacket.NewFlow(gopacket.EndpointType(f.now.id), src.Raw(), dst.Raw())
+	f.assembler.AssembleWithContext(flow, s.tcp, f.now)
+}
+
+// flush looks at what has waited long for a missing segment, and forgets what was silent for long.
+func (f *flows) flush(t time.Time) {
+	f.unswept++
+	switch {
+	case f.unswept < len(f.conns): // it takes as long as all these packets did
+	case t.Sub(f.sweep) > gapPatience/4:
+		f.sweep, f.unswept = t, 0
+		f.unpacker.forget(t.Add(-gapPatience))
+		f.forget(t, idlePatience)
+	case f.sweep.Sub(t) > idlePatience: // the time of a packet before was a lie
+		f.sweep = t
+	}
+	if len(f.conns) < f.most {
+		return
+	}
+	for patience := gapPatience; len(f.conns) > f.most/2; patience /= 4 {
+		if patience == 0 { // their times say nothing
+			f.assembler.FlushAll()
+			break
+		}
+		f.forget(t, patience)
+	}
+}
+
+func (f *flows) forget(t time.Time, patience time.Duration) {
+	f.assembler.FlushWithOptions(reassembly.FlushOptions{
+		T: t.Add(-min(gapPatience, patience)), TC: t.Add(-patience),
+	})
 }
 
 // finish reports what is still undecided, in the order of the packets.
@@ -135,7 +192,8 @@ func worse(a, b int) int {
 // datagram reports the header of a datagram, unless its flow has had the same one.
 func (f *flows) datagram(s *segment) {
 	_, n, err := proxyproto.Parse(s.payload)
-	if err == proxyproto.ErrNoHeader || err == proxyproto.ErrIncomplete && len(s.payload) < len(signature) {
+	if err == proxyproto.ErrNoHeader || err == proxyproto.ErrIncomplete &&
+		len(s.payload) < len(signature) {
 		f.bare++
 		return
 	}
@@ -144,7 +202,7 @@ func (f *flows) datagram(s *segment) {
 	if err == nil {
 		shown = shown[:n]
 	}
-	key := [2]netip.AddrPort{s.source, s.destination}
+	key := endpoints{s.source, s.destination}
 	sum := maphash.Bytes(f.seed, shown)
 	if last, ok := f.udp[key]; ok && last == sum {
 		return
@@ -161,172 +219,6 @@ func (f *flows) datagram(s *segment) {
 
 const signature = "\r\n\r\n\x00\r\nQUIT\n"
 
-// New makes the stream of a connection, which this packet is the first of.
-func (f *flows) New(net, _ gopacket.Flow, tcp *layers.TCP, _ reassembly.AssemblerContext) reassembly.Stream {
-	s := segment{net: net}
-	s.setPorts(uint16(tcp.SrcPort), uint16(tcp.DstPort))
-	c := &connection{flows: f}
-	c.halves[0] = &half{connection: c, source: s.source, destination: s.destination}
-	c.halves[1] = &half{connection: c, source: s.destination, destination: s.source}
-	return c
-}
-
-// connection is a TCP connection in a capture.
-type connection struct {
-	flows  *flows
-	halves [2]*half // the first is of whoever sent the first packet
-	began  bool     // counted, which the last ACK of one that has ended isn't
-	opened bool     // its beginning is in the capture
-	late   bool     // counted as begun before the capture
-	shown  bool
-	sent   bool // a byte
-}
-
-// half is what one end of a connection sent.
-type half struct {
-	connection          *connection
-	source, destination netip.AddrPort
-	packet              int    // the first with bytes
-	bytes               []byte // what it began with, as long as that may say more
-	header              int    // of these, how many are the header that was reported
-	done                bool
-	cut                 bool // the capture lacks what follows
-}
-
-func (c *connection) half(dir reassembly.TCPFlowDirection) *half {
-	if dir == reassembly.TCPDirServerToClient {
-		return c.halves[1]
-	}
-	return c.halves[0]
-}
-
-// Accept sees each packet before it is put in order.
-func (c *connection) Accept(tcp *layers.TCP, _ gopacket.CaptureInfo, dir reassembly.TCPFlowDirection,
-	next reassembly.Sequence, start *bool, _ reassembly.AssemblerContext,
-) bool {
-	h := c.half(dir)
-	if !c.began && (tcp.SYN || len(tcp.Payload) > 0) {
-		c.began = true
-		c.flows.connections++
-	}
-	switch {
-	case tcp.SYN && !c.late:
-		c.opened = true
-		if tcp.ACK {
-			h.finish() // a server's
-		} else {
-			c.half(!dir).finish()
-		}
-	case len(tcp.Payload) > 0 && next < 0:
-		*start = true // although its SYN isn't there
-		if !c.opened && !c.late {
-			c.late = true
-			c.flows.before++
-		}
-	}
-	if tcp.RST {
-		// The assembler ends only the half that sent it.
-		c.half(!dir).decide(true)
-	}
-	return true
-}
-
-// ReassembledSG takes bytes that are in order.
-func (c *connection) ReassembledSG(sg reassembly.ScatterGather, ac reassembly.AssemblerContext) {
-	dir, _, end, skipped := sg.Info()
-	h := c.half(dir)
-	if h.done {
-		return
-	}
-	ctx := ac.(packetContext)
-	n, _ := sg.Lengths()
-	if skipped > 0 {
-		h.cut = true
-		h.decide(true)
-	}
-	if n > 0 && !h.done {
-		c.sent = true
-		if len(h.bytes) == 0 {
-			h.packet = ctx.number
-			c.flows.undecided[h] = true
-		}
-		h.bytes = append(h.bytes, sg.Fetch(n)...)
-		h.cut = ctx.truncated
-	}
-	h.decide(end || h.cut)
-}
-
-// ReassemblyComplete is the end of both halves.
-func (c *connection) ReassemblyComplete(reassembly.AssemblerContext) bool {
-	for _, h := range c.halves {
-		h.decide(true)
-	}
-	if c.opened && !c.sent {
-		c.flows.empty++
-	}
-	return true
-}
-
-// decide reports the half if there is something to say about it; final says that no more bytes
-// come.
-func (h *half) decide(final bool) {
-	if h.done || len(h.bytes) == 0 {
-		h.done = h.done || final
-		return
-	}
-	if h.header > 0 {
-		h.second(final)
-		return
-	}
-	_, n, err := proxyproto.Parse(h.bytes)
-	if err == proxyproto.ErrIncomplete && !final {
-		return
-	}
-	r := examine(h.bytes)
-	c := h.connection
-	if !c.opened && (r.Verdict == none || r.Verdict == incomplete && r.version == "") {
-		h.finish() // an answer, or from the middle of a connection
-		return
-	}
-	if !c.shown && c.late {
-		c.flows.before--
-	}
-	c.shown = true
-	r.Flow = h.flow()
-	c.flows.show(r)
-	if err != nil || r.Note != "" || final {
-		h.finish()
-		return
-	}
-	h.header = n
-}
-
-// second reports another header, which came later than the first.
-func (h *half) second(final bool) {
-	payload := h.bytes[h.header:]
-	_, _, err := proxyproto.Parse(payload)
-	if err == proxyproto.ErrIncomplete && !final {
-		return
-	}
-	if r := examine(payload); err == nil || errors.Is(err, proxyproto.ErrMalformed) {
-		r.Flow = h.flow()
-		r.Flow.Second = true
-		h.connection.flows.show(r)
-	}
-	h.finish()
-}
-
-func (h *half) flow() *flow {
-	return &flow{Packet: h.packet, Transport: "tcp", Source: h.source.String(),
-		Destination: h.destination.String(), Opened: h.connection.opened, Cut: h.cut}
-}
-
-// finish lets the bytes go.
-func (h *half) finish() {
-	h.done, h.bytes = true, nil
-	delete(h.connection.flows.undecided, h)
-}
-
 // summary counts what there was.
 func (f *flows) summary() string {
 	said := count(f.now.number, "packet", ", ") + count(f.connections, "connection", "")
@@ -336,7 +228,8 @@ func (f *flows) summary() string {
 		more string
 	}{
 		{f.before, "connection", " that began before the capture, so that its first bytes aren't in it"},
-		{f.empty, "connection", " that ended without a byte"},
+		{f.empty, "connection", " without a byte of the client's"},
+		{f.optioned, "connection", " with the client's address in a TCP option"},
 		{f.headed, "datagram", " with a header"},
 		{f.bare, "datagram", " without one"},
 	} {
@@ -344,8 +237,9 @@ func (f *flows) summary() string {
 			said += "; " + count(c.n, c.what, c.more)
 		}
 	}
-	for link, n := range f.foreign {
-		said += "; " + count(n, "packet", fmt.Sprintf(" of link type %d, which can't be read", link))
+	for _, link := range slices.Sorted(maps.Keys(f.foreign)) {
+		said += "; " + count(f.foreign[link], "packet",
+			fmt.Sprintf(" of link type %d, which can't be read", link))
 	}
 	return said
 }

@@ -13,36 +13,67 @@ import (
 // what the way there may take.
 const patient = 2900 * time.Millisecond
 
-// further are the probes of a server that takes headers.
+// The wires of probes. But for addresses and ports each is a row of the vectors of docs/vectors.md,
+// which a test holds against them; "endless" is about time, as rows aren't.
+var wires = map[string]wireFunc{
+	"v2":      v2(nil),
+	"v1":      v1,
+	"unknown": func(*proxyproto.Header) ([]byte, error) { return []byte("PROXY UNKNOWN\r\n"), nil },
+	"local": v2(func(h *proxyproto.Header) {
+		*h = proxyproto.Header{Version: proxyproto.V2, Command: proxyproto.Local}
+	}),
+	"udp":     v2(func(h *proxyproto.Header) { h.Protocol++ }),
+	"tcp":     v2(func(h *proxyproto.Header) { h.Protocol-- }),
+	"tlv":     v2(func(h *proxyproto.Header) { h.TLVs = tlvOf(unassigned, "value") }),
+	"bad-crc": badCRC,
+	"endless": endless,
+}
+
+// wireFunc makes the bytes that a probe sends, of a header as a proxy would send it.
+type wireFunc func(h *proxyproto.Header) ([]byte, error)
+
+// basics are the probes that everything else depends on. Version 1 has no UDP.
+func (c *checker) basics() []probe {
+	if c.report.Protocol == overUDP {
+		return []probe{plain("v2"), {name: "none"}}
+	}
+	return []probe{plain("v2"), plain("v1"), {name: "none"}}
+}
+
+// further are the probes of a server that takes headers. Datagrams come whole and at once, and
+// silence opens nothing.
 func (c *checker) further() []probe {
-	var all []probe
-	whole := v2(nil)
+	whole := wires["v2"]
 	if !c.accepts("v2") {
 		whole = v1
 	}
+	second := probe{name: "second", wire: twice(whole)}
+	if c.report.Protocol == overUDP {
+		return []probe{plain("local"), plain("tcp"), plain("tlv"), plain("bad-crc"), second}
+	}
+	var all []probe
 	if c.accepts("v1") {
-		all = append(all,
-			probe{name: "unknown", wire: func(*proxyproto.Header) ([]byte, error) { return []byte("PROXY UNKNOWN\r\n"), nil }},
-			probe{name: "split-v1", wire: v1, split: true},
+		all = append(all, plain("unknown"), probe{name: "split-v1", wire: v1, split: true},
 			probe{name: "endless", wire: endless, mute: true, limit: c.wait})
 	}
 	if c.accepts("v2") {
-		all = append(all,
-			probe{name: "local", wire: v2(func(h *proxyproto.Header) {
-				*h = proxyproto.Header{Version: proxyproto.V2, Command: proxyproto.Local}
-			})},
-			probe{name: "udp", wire: v2(func(h *proxyproto.Header) { h.Protocol++ })},
-			probe{name: "tlv", wire: v2(func(h *proxyproto.Header) { h.TLVs = tlvOf(unassigned, "check") })},
-			probe{name: "bad-crc", wire: badCRC},
-			probe{name: "split-v2", wire: v2(nil), split: true})
+		all = append(all, plain("local"), plain("udp"), plain("tlv"), plain("bad-crc"),
+			probe{name: "split-v2", wire: wires["v2"], split: true})
 	}
-	return append(all,
-		probe{name: "second", wire: func(h *proxyproto.Header) ([]byte, error) {
-			b, err := whole(h)
-			return append(b, b...), err
-		}},
+	return append(all, second,
 		probe{name: "late", wire: whole, late: patient},
 		probe{name: "silence", mute: true, limit: c.patience})
+}
+
+// plain is a probe that sends what its name says, and asks.
+func plain(name string) probe { return probe{name: name, wire: wires[name]} }
+
+// twice is the same header again.
+func twice(w wireFunc) wireFunc {
+	return func(h *proxyproto.Header) ([]byte, error) {
+		b, err := w(h)
+		return append(b, b...), err
+	}
 }
 
 // unassigned is a type in the range for anybody's own use (section 2.2.7).
@@ -57,7 +88,7 @@ func tlvOf(typ proxyproto.TLVType, value string) proxyproto.TLVs {
 }
 
 // v2 is a version 2 header, with a change.
-func v2(change func(h *proxyproto.Header)) func(h *proxyproto.Header) ([]byte, error) {
+func v2(change func(h *proxyproto.Header)) wireFunc {
 	return func(h *proxyproto.Header) ([]byte, error) {
 		if change != nil {
 			change(h)
@@ -71,12 +102,12 @@ func v1(h *proxyproto.Header) ([]byte, error) {
 	return h.AppendTo(nil)
 }
 
-// badCRC is a header whose checksum is wrong in its last bit.
+// badCRC is a header whose checksum is 0, which the right one is once in 2^32 headers.
 func badCRC(h *proxyproto.Header) ([]byte, error) {
 	h.TLVs = tlvOf(proxyproto.TypeCRC32C, "\x00\x00\x00\x00")
 	b, err := h.AppendTo(nil)
 	if err == nil {
-		b[len(b)-1] ^= 1
+		clear(b[len(b)-4:])
 	}
 	return b, err
 }
@@ -98,6 +129,7 @@ var names = map[string]string{
 	"unknown":  "version 1's UNKNOWN",
 	"local":    "version 2's LOCAL",
 	"udp":      "a version 2 header that says UDP",
+	"tcp":      "a version 2 header that says TCP",
 	"tlv":      fmt.Sprintf("a TLV of type 0x%X", uint8(unassigned)),
 	"bad-crc":  "a wrong CRC32C",
 	"split-v1": "a version 1 header in two segments",

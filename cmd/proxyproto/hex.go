@@ -22,7 +22,8 @@ func parseHex(s string) ([]byte, error) {
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case strings.IndexByte(" \t\r\n,:;\"'{}", c) >= 0:
-		case digits.Len()%2 == 0 && i+1 < len(s) && (c == '0' || c == '\\') && (s[i+1] == 'x' || s[i+1] == 'X'):
+		case digits.Len()%2 == 0 && i+1 < len(s) && (c == '0' || c == '\\') && (s[i+1] == 'x' ||
+			s[i+1] == 'X'):
 			i++
 		case strings.IndexByte("0123456789abcdefABCDEF", c) >= 0:
 			digits.WriteByte(c)

@@ -20,7 +20,8 @@ const hostile = "/run/\x1b[2J\u009b2J\u009d\x7f\u202e\u2066\U000e0001\u2028<&>"
 // TestJSONHasNoControlCharacters: neither decode nor serve prints any, and what they print means
 // the same bytes.
 func TestJSONHasNoControlCharacters(t *testing.T) {
-	sent := runProgram(t, "", "send", "--print", "--source", hostile, "--destination", "@x", "--authority", hostile)
+	sent := runProgram(t, "", "send", "--print", "--source", hostile, "--destination", "@x",
+		"--authority", hostile)
 	require.Equal(t, 0, sent.code, sent.stderr)
 	s := startServe(t, "-n", "1")
 	s.raw(sent.stdout)
@@ -65,7 +66,8 @@ func TestEventsHaveOneShape(t *testing.T) {
 		checkKeys(t, e)
 	}
 	assert.Equal(t, []string{"listening", "connection", "dropped", "dropped", "done"}, kinds)
-	assert.Equal(t, map[string]any{"no_header": 1.0, "malformed": 1.0}, events[4]["stats"].(map[string]any)["dropped"])
+	assert.Equal(t, map[string]any{"no_header": 1.0, "malformed": 1.0},
+		events[4]["stats"].(map[string]any)["dropped"])
 }
 
 func checkKeys(t *testing.T, v any) {
@@ -123,7 +125,8 @@ func TestJQ(t *testing.T) {
 
 func mustHeader(t *testing.T, args ...string) []byte {
 	t.Helper()
-	r := runProgram(t, "", append([]string{"send", "--print", "--source", "192.0.2.7:1", "--destination", "192.0.2.1:2"}, args...)...)
+	r := runProgram(t, "", append([]string{"send", "--print", "--source", "192.0.2.7:1",
+		"--destination", "192.0.2.1:2"}, args...)...)
 	require.Equal(t, 0, r.code, r.stderr)
 	return []byte(r.stdout)
 }
@@ -133,7 +136,8 @@ func TestServeChecksBeforeItListens(t *testing.T) {
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer busy.Close()
-	for _, args := range [][]string{{"--timeout", "1ns"}, {"--versions", "3"}, {"--trust", "x"}, {"--max-size", "-1"}} {
+	for _, args := range [][]string{{"--timeout", "1ns"}, {"--versions", "3"}, {"--trust", "x"},
+		{"--max-size", "-1"}} {
 		r := runProgram(t, "", append(append([]string{"serve"}, args...), busy.Addr().String())...)
 		assert.Equal(t, exitUsage, r.code, "%v: %s", args, r.stderr)
 	}

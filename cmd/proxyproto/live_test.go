@@ -34,14 +34,22 @@ func TestCapturesThatSayLess(t *testing.T) {
 	}{
 		{"no header", conn(w.tcp("A", 0, "GET / HTTP/1.1\r\n")), []string{none}, exitNoHeader, ""},
 		{"malformed", conn(w.tcp("A", 0, "PROXY TCP5")), []string{malformed}, exitMalformed, ""},
-		{"ends inside", conn(w.tcp("A", 0, goodV2[:20]), w.tcp("FA", 20, "")), []string{incomplete}, exitIncomplete, ""},
-		{"reset inside", conn(w.tcp("A", 0, goodV2[:20]), w.answer("RA", 0, "")), []string{incomplete}, exitIncomplete, ""},
-		{"capture ends inside", conn(w.tcp("A", 0, goodV2[:20])), []string{incomplete}, exitIncomplete, ""},
-		{"a segment is missing", conn(w.tcp("A", 0, goodV2[:20]), w.tcp("A", 24, goodV2[24:])), []string{incomplete}, exitIncomplete, ""},
-		{"another header later", conn(w.tcp("A", 0, goodV2), w.tcp("A", 28, goodV1[:10]), w.tcp("A", 38, goodV1[10:])), []string{valid, valid}, exitOK, ""},
-		{"from the middle", [][]byte{w.tcp("A", 100, "more of a body"), w.answer("A", 0, "HTTP/1.1 200 OK\r\n")}, nil, exitNoHeader, "1 connection that began before the capture"},
-		{"nothing sent", append(w.open(), w.tcp("FA", 0, ""), w.answer("FA", 0, ""), w.tcp("A", 1, "")), nil, exitNoHeader, "1 connection that ended without a byte"},
-		{"bare datagrams", [][]byte{w.udp("query"), w.udp("query")}, nil, exitNoHeader, "2 datagrams without one"},
+		{"ends inside", conn(w.tcp("A", 0, goodV2[:20]), w.tcp("FA", 20, "")), []string{incomplete},
+			exitIncomplete, ""},
+		{"reset inside", conn(w.tcp("A", 0, goodV2[:20]), w.answer("RA", 0, "")), []string{incomplete},
+			exitIncomplete, ""},
+		{"capture ends inside", conn(w.tcp("A", 0, goodV2[:20])), []string{incomplete}, exitIncomplete,
+			""},
+		{"a segment is missing", conn(w.tcp("A", 0, goodV2[:20]), w.tcp("A", 24, goodV2[24:])),
+			[]string{incomplete}, exitIncomplete, ""},
+		{"another header later", conn(w.tcp("A", 0, goodV2), w.tcp("A", 28, goodV1[:10]), w.tcp("A", 38,
+			goodV1[10:])), []string{valid, valid}, exitOK, ""},
+		{"from the middle", [][]byte{w.tcp("A", 100, "more of a body"), w.answer("A", 0,
+			"HTTP/1.1 200 OK\r\n")}, nil, exitNoHeader, "1 connection that began before the capture"},
+		{"nothing sent", append(w.open(), w.tcp("FA", 0, ""), w.answer("FA", 0, ""), w.tcp("A", 1, "")),
+			nil, exitNoHeader, "1 connection without a byte of the client's"},
+		{"bare datagrams", [][]byte{w.udp("query"), w.udp("query")}, nil, exitNoHeader,
+			"2 datagrams without one"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			reports, stderr, code := decoded(t, pcapOf(t, layers.LinkTypeEthernet, c.packets...))
@@ -75,7 +83,8 @@ func TestCapturesThatSayLess(t *testing.T) {
 func record(captured, length int, b []byte) []byte {
 	head := make([]byte, 16)
 	for i, n := range []int{captured, length} {
-		head[8+4*i], head[9+4*i], head[10+4*i], head[11+4*i] = byte(n), byte(n>>8), byte(n>>16), byte(n>>24)
+		head[8+4*i], head[9+4*i], head[10+4*i], head[11+4*i] = byte(n), byte(n>>8), byte(n>>16),
+			byte(n>>24)
 	}
 	return append(head, b...)
 }
@@ -85,7 +94,8 @@ func record(captured, length int, b []byte) []byte {
 func TestCapturesCutOff(t *testing.T) {
 	w := newWire(t, "127.0.0.1", "127.0.0.2")
 	packets := append(w.open(), w.tcp("A", 0, goodV2+"hello"), w.udp(goodV2+"query"))
-	for _, file := range [][]byte{pcapOf(t, layers.LinkTypeEthernet, packets...), pcapngOf(t, packets...)} {
+	for _, file := range [][]byte{pcapOf(t, layers.LinkTypeEthernet, packets...), pcapngOf(t,
+		packets...)} {
 		whole := 0
 		for n := 4; n < len(file); n++ { // fewer bytes are no capture
 			reports, stderr, code := decoded(t, file[:n])
@@ -100,7 +110,8 @@ func TestCapturesCutOff(t *testing.T) {
 		for range 1000 {
 			changed := slices.Clone(file)
 			for range 1 + random.IntN(4) {
-				changed[random.IntN(len(changed))] = []byte{0, 1, 0x7f, 0x80, 0xff, byte(random.IntN(256))}[random.IntN(6)]
+				changed[random.IntN(len(changed))] = []byte{0, 1, 0x7f, 0x80, 0xff,
+					byte(random.IntN(256))}[random.IntN(6)]
 			}
 			var out, errs bytes.Buffer
 			code := run([]string{"decode", "--json"}, bytes.NewReader(changed), &out, &errs)
@@ -162,7 +173,8 @@ func TestDecodeStreams(t *testing.T) {
 	f.until("28 bytes of header")
 
 	w.port++
-	rest := pcapOf(t, layers.LinkTypeEthernet, append(w.open(), w.tcp("A", 0, goodV2[:20]), w.udp(goodV2))...)
+	rest := pcapOf(t, layers.LinkTypeEthernet, append(w.open(), w.tcp("A", 0, goodV2[:20]),
+		w.udp(goodV2))...)
 	_, err = f.in.Write(rest[24:])
 	require.NoError(t, err)
 	f.until("valid: v2 PROXY TCP4") // the datagram, behind the segment that isn't enough

@@ -26,11 +26,15 @@ func connect(ctx context.Context, network, address string, limit time.Duration) 
 	case errors.As(err, &dns):
 		err = fmt.Errorf("can't find the host %q: %s", dns.Name, dns.Err)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		err = fmt.Errorf("%s: connection refused: nobody listens there", address)
+		err = nobodyListens(address)
 	case errors.As(err, &timeout) && timeout.Timeout():
 		err = fmt.Errorf("%s doesn't answer: no connection within %v", address, limit)
 	}
 	return nil, networkError(err)
+}
+
+func nobodyListens(address string) error {
+	return fmt.Errorf("%s: connection refused: nobody listens there", address)
 }
 
 // tlsError says why a handshake failed.
@@ -38,7 +42,8 @@ func tlsError(err error, limit time.Duration) error {
 	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &record):
-		err = fmt.Errorf("the server doesn't speak TLS there: it answered %s", quote(record.RecordHeader[:]))
+		err = fmt.Errorf("the server doesn't speak TLS there: it answered %s",
+			quote(record.RecordHeader[:]))
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		err = fmt.Errorf("no TLS handshake within %v", limit)
 	default:

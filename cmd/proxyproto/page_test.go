@@ -20,20 +20,25 @@ const page = "../../docs/command.md"
 // TestPage: docs/command.md is the help and what a terminal shows of each command.
 func TestPage(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("# The command\n\n<!-- written by go test -run TestPage -update . in cmd/proxyproto: don't edit -->\n\n" +
-		"Install it from a checkout with `cd cmd/proxyproto && go install .`, and once it is published with\n" +
+	b.WriteString("# The command\n\n<!-- written by go test -run TestPage -update . in " +
+		"cmd/proxyproto: don't edit -->\n\n" +
+		"Install it from a checkout with `cd cmd/proxyproto && go install .`, and once it is published " +
+		"with\n" +
 		"`go install github.com/seed2e8fe8ee/proxyproto/cmd/proxyproto@latest`.\n")
 	section := func(title, text string) {
 		fmt.Fprintf(&b, "\n%s\n\n```\n%s\n```\n", title, strings.TrimRight(text, "\n"))
 	}
 	section("## proxyproto", runProgram(t, "", "help").stdout)
 	section("## decode", runProgram(t, "", "help", "decode").stdout)
-	section("A header that breaks a rule:", terminal(t, `printf 'PROXY TCP4 192.0.2.07 198.51.100.1 56324 443\r\n' | proxyproto decode`))
+	section("A header that breaks a rule:", terminal(t,
+		`printf 'PROXY TCP4 192.0.2.07 198.51.100.1 56324 443\r\n' | proxyproto decode`))
 	section("A capture:", terminal(t, "proxyproto decode testdata/pcap/sll2.pcap"))
 	section("## send", runProgram(t, "", "help", "send").stdout)
-	section("A header to look at:", terminal(t, "proxyproto send --hex --source 192.0.2.7:56324 --destination 198.51.100.1:443"))
+	section("A header to look at:", terminal(t, "proxyproto send --hex --source 192.0.2.7:56324 "+
+		"--destination 198.51.100.1:443"))
 	section("## serve", runProgram(t, "", "help", "serve").stdout)
-	section("What it prints for some of send's headers, and what send gets back, without the requests' heads:",
+	section("What it prints for some of send's headers, and what send gets back, without the "+
+		"requests' heads:",
 		transcript(t))
 	section("## check", runProgram(t, "", "help", "check").stdout)
 
@@ -70,7 +75,8 @@ func terminal(t *testing.T, command string) string {
 	cmd := exec.Command(script, "-qec", command, "/dev/null")
 	dir := t.TempDir()
 	require.NoError(t, os.Symlink(executable, dir+"/proxyproto"))
-	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "TERM=dumb", "SHELL=/bin/sh", "COLUMNS=100")
+	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "TERM=dumb", "SHELL=/bin/sh",
+		"COLUMNS=100")
 	cmd.Stdin = strings.NewReader("")
 	out, _ := cmd.Output() // the exit code is the command's
 	shown := strings.ReplaceAll(string(out), "\r\n", "\n")

@@ -14,18 +14,16 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/seed2e8fe8ee/proxyproto"
 )
 
 // A probe is one connection of check: what it sends before the question, if it asks one.
 type probe struct {
 	name  string
-	wire  func(h *proxyproto.Header) ([]byte, error) // nil: nothing
-	split bool                                       // in two segments
-	late  time.Duration                              // after this time without a byte
-	mute  bool                                       // no question follows
-	limit time.Duration                              // how long to wait for the end of a mute one
+	wire  wireFunc      // nil: nothing
+	split bool          // in two segments
+	late  time.Duration // after this time without a byte
+	mute  bool          // no question follows
+	limit time.Duration // how long to wait for the end of a mute one
 }
 
 // What a server did with a probe.
@@ -49,7 +47,9 @@ type probed struct {
 // dialogue is a connection to the server under check.
 type dialogue struct {
 	net.Conn
-	r *bufio.Reader
+	r    *bufio.Reader
+	head []byte // goes in front of the question, in its datagram
+	err  error  // nobody is there after all
 }
 
 func (d *dialogue) Read(p []byte) (int, error) { return d.r.Read(p) }
@@ -87,6 +87,9 @@ func (c *checker) try(ctx context.Context, p probe) (*probed, error) {
 	started := time.Now()
 	r := &probed{Probe: p.name, local: d.LocalAddr()}
 	r.Outcome, r.How, r.answer = c.talk(ctx, d, p)
+	if d.err != nil {
+		return nil, d.err
+	}
 	r.Seconds = time.Since(started).Round(10 * time.Millisecond).Seconds()
 	if p.mute && r.Outcome == refused {
 		r.How = fmt.Sprintf("%s after %.1f s", r.How, r.Seconds)
@@ -96,16 +99,20 @@ func (c *checker) try(ctx context.Context, p probe) (*probed, error) {
 
 // connect makes a connection, unless there were too many.
 func (c *checker) connect(ctx context.Context) (*dialogue, error) {
-	if c.report.Connections == maxConnections {
-		return nil, fmt.Errorf("that would be more than %d connections", maxConnections)
+	if c.report.Connections == maxProbes {
+		return nil, fmt.Errorf("that would be more than %d connections", maxProbes)
 	}
 	c.report.Connections++
-	conn, err := connect(ctx, "tcp", c.address, c.timeout)
+	network := "tcp"
+	if c.report.Protocol == overUDP {
+		network = "udp"
+	}
+	conn, err := connect(ctx, network, c.address, c.timeout)
 	if err != nil {
 		return nil, err
 	}
 	context.AfterFunc(ctx, func() { conn.Close() })
-	return &dialogue{conn, bufio.NewReader(conn)}, nil
+	return &dialogue{Conn: conn, r: bufio.NewReader(conn)}, nil
 }
 
 // talk sends what the probe says, asks, and judges the answer.
@@ -122,6 +129,10 @@ func (c *checker) talk(ctx context.Context, d *dialogue, p probe) (outcome, how,
 		if wire, err = p.wire(c.header(d.RemoteAddr())); err != nil {
 			return refused, err.Error(), ""
 		}
+	}
+	if c.report.Protocol == overUDP {
+		d.head = wire
+		return c.askDNS(d)
 	}
 	if p.split {
 		half := len(wire) / 2
@@ -169,11 +180,13 @@ type question func(d *dialogue) (outcome, how, answer string)
 func (c *checker) questions() map[string]question {
 	return map[string]question{
 		"http": c.askHTTP, "tls": c.askTLS, "smtp": askSMTP, "ssh": askSSH, "raw": askRaw,
+		overUDP: c.askDNS,
 	}
 }
 
 func (c *checker) askHTTP(d *dialogue) (outcome, how, answer string) {
-	_, err := fmt.Fprintf(d, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: proxyproto-check\r\nConnection: close\r\n\r\n", c.path, c.host)
+	_, err := fmt.Fprintf(d, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: "+
+		"proxyproto-check\r\nConnection: close\r\n\r\n", c.path, c.host)
 	b, readErr := io.ReadAll(io.LimitReader(d, maxAnswer))
 	if len(b) == 0 {
 		if err == nil {

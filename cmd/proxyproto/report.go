@@ -28,7 +28,8 @@ func describeHeader(h *proxyproto.Header) *header {
 		Version: int(h.Version), Command: h.Command.String(), Protocol: protocolText(h.Protocol),
 		TLVs: describeAll(h.TLVs),
 	}
-	if source, destination := h.SourceAddr(), h.DestinationAddr(); source != nil && destination != nil {
+	if source, destination := h.SourceAddr(), h.DestinationAddr(); source != nil &&
+		destination != nil {
 		d.Source, d.Destination = source.String(), destination.String()
 	}
 	return d
@@ -67,6 +68,8 @@ type flow struct {
 	Opened      bool   `json:"opened,omitempty"` // the capture has the connection's beginning
 	Cut         bool   `json:"cut,omitempty"`    // it lacks what follows
 	Second      bool   `json:"second,omitempty"` // the connection has had a header before
+
+	TCPOptions []tcpOption `json:"tcp_options,omitempty"` // that say who the client is
 }
 
 func (f *flow) String() string {
@@ -113,7 +116,8 @@ func examine(b []byte) *report {
 			r.version, r.Missing = "v2", 16+int(b[14])<<8+int(b[15])-len(b)
 		}
 	default:
-		r.Verdict, r.Payload, r.Note = none, hex.EncodeToString(b[:min(len(b), previewSize)]), protocolNote(b)
+		r.Verdict, r.Payload, r.Note = none, hex.EncodeToString(b[:min(len(b), previewSize)]),
+			protocolNote(b)
 	}
 	return r
 }
@@ -121,7 +125,8 @@ func examine(b []byte) *report {
 // payloadNote warns of what follows a header and shouldn't.
 func payloadNote(payload []byte) string {
 	if _, _, err := proxyproto.Parse(payload); err == nil || errors.Is(err, proxyproto.ErrMalformed) {
-		return "the payload begins with another header: two proxies have sent one, or the client has; it mustn't be believed"
+		return "the payload begins with another header: two proxies have sent one, or the client has; " +
+			"it mustn't be believed"
 	}
 	return ""
 }
@@ -167,6 +172,9 @@ func (r *report) print(out io.Writer) error {
 	w := bufio.NewWriter(out)
 	if r.Flow != nil {
 		fmt.Fprintln(w, r.Flow)
+		for i := range r.Flow.TCPOptions {
+			fmt.Fprintln(w, &r.Flow.TCPOptions[i])
+		}
 	}
 	switch r.Verdict {
 	case valid:
@@ -179,7 +187,11 @@ func (r *report) print(out io.Writer) error {
 			fmt.Fprintf(w, ", %d before its end", r.Missing)
 		}
 		fmt.Fprintln(w)
-	default:
+	case none:
+		if r.Payload == "" {
+			fmt.Fprintln(w, "no header: the client has sent nothing")
+			break
+		}
 		fmt.Fprintf(w, "no header: the first bytes are %s\n", quoteHex(r.Payload))
 	}
 	if len(r.Fields) > 0 {

@@ -36,9 +36,9 @@ func newSend() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "send [host:port | unix:/path | http://host/path]",
 		Short: "Connect, send a header, and then stdin or an HTTP request",
-		Long: `Send connects, sends a PROXY header, and then passes stdin to the server and what the server answers
-to stdout, until the server has ended. The header says that the connection comes from --source and
-went to --destination; one that isn't given is what the connection has itself.
+		Long: `Send connects, sends a PROXY header, and then passes stdin to the server and what the
+server answers to stdout, until the server has ended. The header says that the connection comes from
+--source and went to --destination; one that isn't given is what the connection has itself.
 
 With an http or https URL it sends a GET request instead, and prints the response. With --proxy it
 listens there as an HTTP proxy, and sends the header to each server that it is asked for. As an ssh
@@ -62,15 +62,19 @@ server closes without having sent a byte, and 2 if the flags make no header.`,
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	s.header.register(fs)
-	fs.BoolVar(&s.print, "print", false, "print the header instead of sending it; it needs both addresses, --local or --unknown")
+	fs.BoolVar(&s.print, "print", false, "print the header instead of sending it; it needs both "+
+		"addresses, --local or --unknown")
 	fs.BoolVar(&s.hex, "hex", false, "likewise, in hexadecimal")
 	fs.BoolVar(&s.crlf, "crlf", false, "end the lines of stdin in CRLF")
-	fs.BoolVar(&s.udp, "udp", false, "send the header and all of stdin as one UDP datagram, and print one answer")
+	fs.BoolVar(&s.udp, "udp", false, "send the header and all of stdin as one UDP datagram, and "+
+		"print one answer")
 	fs.BoolVar(&s.tls, "tls", false, "speak TLS after the header")
 	fs.StringVar(&s.serverName, "server-name", "", "the server's `name` for TLS (default: the host)")
 	fs.BoolVar(&s.insecure, "insecure", false, "take any certificate")
-	fs.DurationVar(&s.timeout, "timeout", 10*time.Second, "how long connecting may take, and TLS's handshake")
-	fs.DurationVar(&s.wait, "wait", 10*time.Second, "how long to wait for an answer, or for more of it, once all is sent; 0: don't")
+	fs.DurationVar(&s.timeout, "timeout", 10*time.Second,
+		"how long connecting may take, and TLS's handshake")
+	fs.DurationVar(&s.wait, "wait", 10*time.Second,
+		"how long to wait for an answer, or for more of it, once all is sent; 0: don't")
 	fs.StringVar(&s.proxy, "proxy", "", "be an HTTP proxy at this `address`")
 	return cmd
 }
@@ -144,7 +148,8 @@ func (s *sender) endpoint() (network, address string, err error) {
 }
 
 // dial connects, and makes the header for that connection.
-func (s *sender) dial(ctx context.Context, network, address string) (net.Conn, *proxyproto.Header, error) {
+func (s *sender) dial(ctx context.Context, network, address string) (net.Conn, *proxyproto.Header,
+	error) {
 	conn, err := connect(ctx, network, address, s.timeout)
 	if err != nil {
 		return nil, nil, err
@@ -235,11 +240,14 @@ func (s *sender) ended(err error, total int) error {
 	case err == io.EOF && total > 0, s.wait == 0 && errors.Is(err, os.ErrDeadlineExceeded):
 		return nil
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF) && total == 0:
-		return &failure{exitEmpty, errors.New("empty reply: the server has closed the connection without sending a byte")}
+		return &failure{exitEmpty, errors.New("empty reply: the server has closed the connection " +
+			"without sending a byte")}
 	case errors.Is(err, syscall.ECONNRESET):
-		return networkError(fmt.Errorf("the server has reset the connection after %d bytes of answer", total))
+		return networkError(fmt.Errorf("the server has reset the connection after %d bytes of answer",
+			total))
 	case errors.Is(err, os.ErrDeadlineExceeded) && total == 0:
-		return networkError(fmt.Errorf("no answer within %v: the server keeps the connection open and says nothing", s.wait))
+		return networkError(fmt.Errorf("no answer within %v: the server keeps the connection open and "+
+			"says nothing", s.wait))
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return networkError(fmt.Errorf("no more came for %v after %d bytes of answer", s.wait, total))
 	}

@@ -51,8 +51,10 @@ var sendCases = []struct {
 	},
 	{
 		[]string{
-			"--source", "192.0.2.7:1", "--destination", "198.51.100.1:2", "--alpn", "h2", "--authority", "", "--unique-id", "id",
-			"--netns", "blue", "--ssl-version", "TLSv1.3", "--ssl-cn", "me", "--ssl-verify", "18", "--tlv", "0xE5=00ff", "--tlv", "0xF1:a=b",
+			"--source", "192.0.2.7:1", "--destination", "198.51.100.1:2", "--alpn", "h2", "--authority", "",
+			"--unique-id", "id",
+			"--netns", "blue", "--ssl-version", "TLSv1.3", "--ssl-cn", "me", "--ssl-verify", "18", "--tlv",
+			"0xE5=00ff", "--tlv", "0xF1:a=b",
 		},
 		header{2, "PROXY", "TCP4", "192.0.2.7:1", "198.51.100.1:2", []tlv{
 			{Type: 1, Name: "ALPN", Hex: "6832", Value: "h2"},
@@ -75,8 +77,10 @@ var sendCases = []struct {
 	{
 		[]string{"--source", "192.0.2.7:1", "--destination", "198.51.100.1:2", "--ssl-cipher", "X"},
 		header{2, "PROXY", "TCP4", "192.0.2.7:1", "198.51.100.1:2", []tlv{{
-			Type: 0x20, Name: "SSL", Hex: "010000000123000158", Text: "TLS; verify 1, not verified (in OpenSSL's numbers unspecified)",
-			SSL: &ssl{Client: 1, TLS: true, Verify: 1, TLVs: []tlv{{Type: 0x23, Name: "SSL_CIPHER", Hex: "58", Value: "X"}}},
+			Type: 0x20, Name: "SSL", Hex: "010000000123000158",
+			Text: "TLS; verify 1, not verified (in OpenSSL's numbers unspecified)",
+			SSL: &ssl{Client: 1, TLS: true, Verify: 1, TLVs: []tlv{{Type: 0x23, Name: "SSL_CIPHER",
+				Hex: "58", Value: "X"}}},
 		}}},
 	},
 	{
@@ -162,7 +166,8 @@ func TestSendOwnAddresses(t *testing.T) {
 // serveOnce accepts one connection with a header and lets f answer it.
 func serveOnce(t *testing.T, inner net.Listener, f func(c net.Conn)) {
 	t.Helper()
-	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
+	ln, err := proxyproto.NewListener(inner,
+		&proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
 	require.NoError(t, err)
 	served := make(chan struct{})
 	t.Cleanup(func() { ln.Close(); <-served })
@@ -192,7 +197,8 @@ func TestSendHalfClose(t *testing.T) {
 		b, _ := io.ReadAll(c)
 		fmt.Fprintf(c, "%s from %v", b, c.RemoteAddr())
 	})
-	r := runProgram(t, big, "send", "--source", "192.0.2.7:1", "--destination", "192.0.2.1:2", ln.Addr().String())
+	r := runProgram(t, big, "send", "--source", "192.0.2.7:1", "--destination", "192.0.2.1:2",
+		ln.Addr().String())
 	assert.True(t, r.stdout == big+" from 192.0.2.7:1")
 	assert.Equal(t, result{r.stdout, "", 0}, r)
 }
@@ -201,7 +207,8 @@ func TestSendUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	ln := listen(t, "unix", path)
 	serveOnce(t, ln, func(c net.Conn) { fmt.Fprint(c, c.RemoteAddr()) })
-	r := runProgram(t, "", "send", "--source", "192.0.2.7:1", "--destination", "192.0.2.1:2", "unix:"+path)
+	r := runProgram(t, "", "send", "--source", "192.0.2.7:1", "--destination", "192.0.2.1:2",
+		"unix:"+path)
 	assert.Equal(t, result{"192.0.2.7:1", "", 0}, r)
 
 	ln2 := listen(t, "unix", path+"2")

@@ -45,9 +45,11 @@ func (c *customTLVs) Type() string   { return "string" }
 func (f *headerFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.v1, "v1", false, "send version 1, the text (default: version 2)")
 	fs.StringVar(&f.source, "source", "", "the client's `address`: IP:port, IP, /path or @name")
-	fs.StringVar(&f.destination, "destination", "", "the `address` that the client connected to, likewise")
+	fs.StringVar(&f.destination, "destination", "",
+		"the `address` that the client connected to, likewise")
 	fs.BoolVar(&f.local, "local", false, "say that the connection is the proxy's own (LOCAL)")
-	fs.BoolVar(&f.unknown, "unknown", false, "say that the client is unknown (UNKNOWN in version 1, UNSPEC in version 2)")
+	fs.BoolVar(&f.unknown, "unknown", false, "say that the client is unknown (UNKNOWN in version 1, "+
+		"UNSPEC in version 2)")
 	fs.BoolVar(&f.crc32c, "crc32c", false, "with a checksum")
 	fs.Var(&f.alpn, "alpn", "the application `protocol` that the client negotiated, h2 for example")
 	fs.Var(&f.authority, "authority", "the host `name` that the client asked for")
@@ -56,8 +58,10 @@ func (f *headerFlags) register(fs *pflag.FlagSet) {
 	fs.Var(&f.sslVersion, "ssl-version", "the client used TLS of this `version`, TLSv1.3 for example")
 	fs.Var(&f.sslCipher, "ssl-cipher", "the client used TLS with this `cipher`")
 	fs.Var(&f.sslCN, "ssl-cn", "the client used TLS with a certificate for this `name`")
-	fs.Var(&f.sslVerify, "ssl-verify", "the `number` that says how verifying it ended (default 0, verified, with --ssl-cn, and otherwise 1)")
-	fs.Var(&f.custom, "tlv", "a TLV, `type=hex` or type:text, 0xE0=c0ffee for example; can be repeated")
+	fs.Var(&f.sslVerify, "ssl-verify", "the `number` that says how verifying it ended (default 0, "+
+		"verified, with --ssl-cn, and otherwise 1)")
+	fs.Var(&f.custom, "tlv", "a TLV, `type=hex` or type:text, 0xE0=c0ffee for example; can be "+
+		"repeated")
 }
 
 // Set adds a TLV.
@@ -145,7 +149,8 @@ func (f *headerFlags) setAddrs(h *proxyproto.Header, udp bool, local, remote net
 	return nil
 }
 
-// endpoint reads the value of the --source or --destination flag. What it doesn't say is the socket's.
+// endpoint reads the value of the --source or --destination flag. What it doesn't say is the
+// socket's.
 func endpoint(name, s string, socket netip.AddrPort) (netip.AddrPort, error) {
 	if s == "" {
 		if !socket.IsValid() {

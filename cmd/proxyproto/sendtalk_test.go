@@ -69,17 +69,21 @@ func TestSendSaysWhatCameBack(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{closes}, exitEmpty, "empty reply: the server has closed the connection without sending a byte"},
+		{[]string{closes}, exitEmpty, "empty reply: the server has closed the connection without " +
+			"sending a byte"},
 		{[]string{"http://" + hangsUp + "/"}, exitEmpty, "empty reply"},
 		{[]string{resets}, exitNetwork, "the server has reset the connection after 0 bytes of answer"},
 		{[]string{breaks}, exitNetwork, "the server has reset the connection"},
 		{[]string{"--wait", "100ms", silent.Addr().String()}, exitNetwork, "no answer within 100ms"},
-		{[]string{"--wait", "100ms", "http://" + silent.Addr().String()}, exitNetwork, "no answer within 100ms"},
+		{[]string{"--wait", "100ms", "http://" + silent.Addr().String()}, exitNetwork,
+			"no answer within 100ms"},
 		{[]string{"--wait", "0", silent.Addr().String()}, exitOK, ""},
-		{[]string{"--tls", "--timeout", "100ms", silent.Addr().String()}, exitNetwork, "no TLS handshake within 100ms"},
+		{[]string{"--tls", "--timeout", "100ms", silent.Addr().String()}, exitNetwork,
+			"no TLS handshake within 100ms"},
 		{[]string{"--tls", plain}, exitNetwork, `the server doesn't speak TLS there: it answered "HTTP/`},
 		{[]string{nobody.Addr().String()}, exitNetwork, "connection refused: nobody listens there"},
-		{[]string{"http://" + nobody.Addr().String()}, exitNetwork, "connection refused: nobody listens there"},
+		{[]string{"http://" + nobody.Addr().String()}, exitNetwork,
+			"connection refused: nobody listens there"},
 		{[]string{"nobody.invalid:80"}, exitNetwork, `can't find the host "nobody.invalid"`},
 	} {
 		r := runProgram(t, "hello\n", append([]string{"send"}, c.args...)...)
@@ -95,7 +99,8 @@ func TestSendCRLF(t *testing.T) {
 	r := runProgram(t, "one\ntwo\r\n\nend", "send", "--crlf", ln.Addr().String())
 	assert.Equal(t, result{"one\r\ntwo\r\n\r\nend", "", 0}, r)
 
-	both, err := io.ReadAll(&crlfReader{in: io.MultiReader(strings.NewReader("a\r"), strings.NewReader("\nb"))})
+	both, err := io.ReadAll(&crlfReader{in: io.MultiReader(strings.NewReader("a\r"),
+		strings.NewReader("\nb"))})
 	require.NoError(t, err)
 	assert.Equal(t, "a\r\nb", string(both), "the pair came in two reads")
 }
@@ -104,7 +109,8 @@ func TestSendHex(t *testing.T) {
 	args := []string{"--source", "192.0.2.7:56324", "--destination", "198.51.100.1:443"}
 	shown := runProgram(t, "", append([]string{"send", "--hex"}, args...)...)
 	assert.Equal(t, 0, shown.code)
-	assert.True(t, strings.HasPrefix(shown.stdout, "00000000  0d 0a 0d 0a 00 0d 0a 51  55 49 54 0a 21 11 00 0c  |.......QUIT.!...|\n"), shown.stdout)
+	assert.True(t, strings.HasPrefix(shown.stdout,
+		"00000000  0d 0a 0d 0a 00 0d 0a 51  55 49 54 0a 21 11 00 0c  |.......QUIT.!...|\n"), shown.stdout)
 	read := runProgram(t, shown.stdout, "decode", "--hex")
 	assert.Contains(t, read.stdout, "valid: v2 PROXY TCP4 192.0.2.7:56324 -> 198.51.100.1:443\n")
 }
@@ -117,7 +123,8 @@ func headerServer(t *testing.T, tls bool) *httptest.Server {
 		w.(http.Flusher).Flush() // chunked
 		fmt.Fprintf(w, "%s %s %s\n", r.Method, r.RemoteAddr, r.Host)
 	}))
-	ln, err := proxyproto.NewListener(srv.Listener, &proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
+	ln, err := proxyproto.NewListener(srv.Listener,
+		&proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
 	require.NoError(t, err)
 	srv.Listener = ln
 	if tls {
@@ -146,7 +153,8 @@ func TestSendHTTP(t *testing.T) {
 	assert.Contains(t, r.stderr, "certificate")
 }
 
-// TestSendProxy: curl, or any client that knows HTTP proxies, gets a header in front of its requests.
+// TestSendProxy: curl, or any client that knows HTTP proxies, gets a header in front of its
+// requests.
 func TestSendProxy(t *testing.T) {
 	cmd := exec.Command(executable, "send", "--proxy", "127.0.0.1:0", "--source", "192.0.2.7:56324")
 	stderr, err := cmd.StderrPipe()
@@ -156,7 +164,8 @@ func TestSendProxy(t *testing.T) {
 	t.Cleanup(func() { cmd.Process.Kill(); wait() })
 	line, err := bufio.NewReader(stderr).ReadString('\n')
 	require.NoError(t, err)
-	proxy, err := url.Parse("http://" + strings.TrimPrefix(strings.TrimSpace(line), "an HTTP proxy listens on "))
+	proxy, err := url.Parse("http://" + strings.TrimPrefix(strings.TrimSpace(line),
+		"an HTTP proxy listens on "))
 	require.NoError(t, err, line)
 
 	for _, tls := range []bool{false, true} {
@@ -175,7 +184,8 @@ func TestSendProxy(t *testing.T) {
 	}
 	nobody := listen(t, "tcp", "127.0.0.1:0")
 	nobody.Close()
-	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(proxy), DisableKeepAlives: true}}
+	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(proxy),
+		DisableKeepAlives: true}}
 	resp, err := client.Get("http://" + nobody.Addr().String())
 	require.NoError(t, err)
 	resp.Body.Close()

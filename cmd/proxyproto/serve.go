@@ -31,15 +31,15 @@ func newServe() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve [host:port]",
 		Short: "Print what each connection brings, and answer it",
-		Long: `Serve listens (by default on 127.0.0.1:8080, and port 0 is any free one) and prints what each
-connection brings: the peer, its header with all TLVs, or why it was dropped. It answers HTTP requests
-with the same, or with --echo whatever comes with itself. It ends when it is interrupted, or after
--n connections, and prints what it has counted.
+		Long: `Serve listens (by default on 127.0.0.1:8080, and port 0 is any free one) and prints what
+each connection brings: the peer, its header with all TLVs, or why it was dropped. It answers HTTP
+requests with the same, or with --echo whatever comes with itself. It ends when it is interrupted,
+or after -n connections, and prints what it has counted.
 
 Headers are believed from the addresses in --trust alone; others are dropped, and it says so.
 
-With --json each event is a line: its "time", its "event" (listening, connection, datagram, dropped or
-done), and what there is of address, peer, header, size, reason, error, bytes and stats.
+With --json each event is a line: its "time", its "event" (listening, connection, datagram, dropped
+or done), and what there is of address, peer, header, size, reason, error, bytes and stats.
 
 The exit code is 5 if it can't listen, and 2 if the flags make no sense.`,
 		Example: `  proxyproto serve                            # and curl --haproxy-protocol http://127.0.0.1:8080
@@ -60,7 +60,8 @@ The exit code is 5 if it can't listen, and 2 if the flags make no sense.`,
 			if err != nil {
 				return err
 			}
-			l := &log{out: cmd.OutOrStdout(), errs: cmd.ErrOrStderr(), json: s.json, limit: s.n, full: make(chan struct{})}
+			l := &log{out: cmd.OutOrStdout(), errs: cmd.ErrOrStderr(), json: s.json, limit: s.n,
+				full: make(chan struct{})}
 			cfg.OnDrop = func(p proxyproto.Peer, drop *proxyproto.DropError) { l.print(dropped(p, drop)) }
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
@@ -76,13 +77,15 @@ The exit code is 5 if it can't listen, and 2 if the flags make no sense.`,
 		"believe headers from these `addresses` and ranges, separated by commas; can be repeated")
 	fs.BoolVar(&s.optional, "optional", false, "serve trusted peers without a header, too")
 	fs.BoolVar(&s.ignore, "ignore", false, "like --optional, but don't believe the headers")
-	fs.BoolVar(&s.direct, "direct", false, "serve the others as they are, without looking for a header")
+	fs.BoolVar(&s.direct, "direct", false, "serve the others as they are, without looking for a "+
+		"header")
 	fs.StringSliceVar(&s.versions, "versions", []string{"1", "2"}, "accept these `versions`")
 	fs.DurationVar(&s.timeout, "timeout", 5*time.Second, "how long a header may take")
 	fs.IntVar(&s.maxSize, "max-size", 4096, "how many `bytes` a header may have")
 	fs.BoolVar(&s.udp, "udp", false, "serve UDP: a header in each datagram, whose payload is echoed")
 	fs.BoolVar(&s.echo, "echo", false, "answer with what comes, instead of HTTP")
-	fs.BoolVar(&s.json, "json", false, "print a JSON object in one line for each event, and answer HTTP with one")
+	fs.BoolVar(&s.json, "json", false, "print a JSON object in one line for each event, and answer "+
+		"HTTP with one")
 	fs.IntVarP(&s.n, "number", "n", 0, "end after so many connections, served or dropped (0: don't)")
 	return cmd
 }

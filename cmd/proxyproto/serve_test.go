@@ -33,7 +33,8 @@ type serving struct {
 func startServe(t *testing.T, args ...string) *serving {
 	t.Helper()
 	s := &serving{t: t, stderr: new(bytes.Buffer)}
-	s.cmd = exec.Command(executable, append(append([]string{"serve", "--json"}, args...), "127.0.0.1:0")...)
+	s.cmd = exec.Command(executable, append(append([]string{"serve", "--json"}, args...),
+		"127.0.0.1:0")...)
 	s.cmd.Stderr = s.stderr
 	stdout, err := s.cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -71,7 +72,8 @@ func (s *serving) done() map[string]uint64 {
 	counts := map[string]uint64{}
 	for name, n := range map[string]uint64{
 		"accepted": e.Stats.Accepted, "v1": e.Stats.V1, "v2": e.Stats.V2, "local": e.Stats.Local,
-		"bare": e.Stats.Bare, "ignored": e.Stats.Ignored, "skipped": e.Stats.Skipped, "probes": e.Stats.Probes,
+		"bare": e.Stats.Bare, "ignored": e.Stats.Ignored, "skipped": e.Stats.Skipped,
+		"probes": e.Stats.Probes,
 	} {
 		if n > 0 || name == "accepted" {
 			counts[name] = n
@@ -314,9 +316,12 @@ func TestTranscript(t *testing.T) {
 		{"--source", "192.0.2.7:56324", "--destination", "198.51.100.1:443"},
 		{"--v1", "--source", "[2001:db8::7]:56324", "--destination", "[2001:db8::1]:443"},
 		{
-			"--source", "192.0.2.7:56324", "--destination", "198.51.100.1:443", "--crc32c", "--alpn", "h2", "--authority", "www.example",
-			"--unique-id", "7F000001:B390", "--netns", "blue", "--ssl-version", "TLSv1.3", "--ssl-cipher", "TLS_AES_256_GCM_SHA384",
-			"--ssl-cn", "client.example", "--tlv", "0xEA=01767063652d31", "--tlv", "0xE5:text", "--tlv", "4=0000",
+			"--source", "192.0.2.7:56324", "--destination", "198.51.100.1:443", "--crc32c", "--alpn", "h2",
+			"--authority", "www.example",
+			"--unique-id", "7F000001:B390", "--netns", "blue", "--ssl-version", "TLSv1.3", "--ssl-cipher",
+			"TLS_AES_256_GCM_SHA384",
+			"--ssl-cn", "client.example", "--tlv", "0xEA=01767063652d31", "--tlv", "0xE5:text", "--tlv",
+			"4=0000",
 		},
 		{"--source", "/run/\x1b[2J"},
 		{"--local"},
@@ -336,5 +341,6 @@ func TestTranscript(t *testing.T) {
 		assert.Equal(t, printable(line), line, "a terminal could obey this")
 	}
 	fmt.Fprintf(&text, "$ proxyproto serve -n 5\n%s%s", stdout.String(), rest)
-	golden(t, "transcript.golden", clock.ReplaceAllString(ports.ReplaceAllString(text.String(), "$1:PORT"), "12:34:56.789 "))
+	golden(t, "transcript.golden", clock.ReplaceAllString(ports.ReplaceAllString(text.String(),
+		"$1:PORT"), "12:34:56.789 "))
 }

@@ -54,7 +54,8 @@ func (d *datagrams) echo(l *log, pc *net.UDPConn) error {
 			return err
 		}
 		addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
-		peer := proxyproto.Peer{Addr: netip.AddrPortFrom(addr.Addr().WithZone(""), addr.Port()), Local: local}
+		peer := proxyproto.Peer{Addr: netip.AddrPortFrom(addr.Addr().WithZone(""), addr.Port()),
+			Local: local}
 		d.stats.Accepted++
 		h, payload, drop := d.judge(peer, b[:n])
 		if drop != nil {
@@ -72,17 +73,20 @@ func (d *datagrams) echo(l *log, pc *net.UDPConn) error {
 
 // judge returns what a datagram's header says, nil if it has none that is believed, and its
 // payload, or why it is dropped.
-func (d *datagrams) judge(peer proxyproto.Peer, b []byte) (*proxyproto.Header, []byte, *proxyproto.DropError) {
+func (d *datagrams) judge(peer proxyproto.Peer, b []byte) (*proxyproto.Header, []byte,
+	*proxyproto.DropError) {
 	action := d.cfg.Policy(peer)
 	switch action {
 	case proxyproto.Reject:
-		return nil, nil, &proxyproto.DropError{Reason: proxyproto.ReasonRejected, Err: errors.New("the peer isn't trusted")}
+		return nil, nil, &proxyproto.DropError{Reason: proxyproto.ReasonRejected,
+			Err: errors.New("the peer isn't trusted")}
 	case proxyproto.Skip:
 		d.stats.Skipped++
 		return nil, b, nil
 	}
 	h, n, err := proxyproto.Parse(b)
-	bare := errors.Is(err, proxyproto.ErrNoHeader) || errors.Is(err, proxyproto.ErrIncomplete) && len(b) < len(signature)
+	bare := errors.Is(err, proxyproto.ErrNoHeader) || errors.Is(err, proxyproto.ErrIncomplete) &&
+		len(b) < len(signature)
 	if bare && action != proxyproto.Require {
 		d.stats.Bare++
 		return nil, b, nil
@@ -96,9 +100,11 @@ func (d *datagrams) judge(peer proxyproto.Peer, b []byte) (*proxyproto.Header, [
 	case err != nil:
 		drop.Reason = proxyproto.ReasonMalformed
 	case !slices.Contains(d.cfg.Versions, h.Version):
-		drop.Reason, drop.Err = proxyproto.ReasonVersion, errors.New("the header's version isn't accepted")
+		drop.Reason, drop.Err = proxyproto.ReasonVersion,
+			errors.New("the header's version isn't accepted")
 	case n > d.cfg.MaxHeaderSize:
-		drop.Reason, drop.Err = proxyproto.ReasonTooLarge, errors.New("the header is longer than --max-size")
+		drop.Reason, drop.Err = proxyproto.ReasonTooLarge,
+			errors.New("the header is longer than --max-size")
 	case action == proxyproto.Ignore:
 		d.stats.Ignored++
 		return nil, b[n:], nil

@@ -15,7 +15,8 @@ import (
 const patience = 5 * time.Second
 
 // serveStreams serves connections until ctx ends or there were enough.
-func (l *log) serveStreams(ctx context.Context, address string, cfg *proxyproto.Config, echo bool) error {
+func (l *log) serveStreams(ctx context.Context, address string, cfg *proxyproto.Config,
+	echo bool) error {
 	ln, err := proxyproto.Listen("tcp", address, cfg)
 	if err != nil {
 		return listenError(err)

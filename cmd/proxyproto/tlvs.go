@@ -78,7 +78,8 @@ func describe(typ proxyproto.TLVType, value []byte) tlv {
 	case proxyproto.SubtypeSSLClientCert:
 		d.Text = "not a certificate"
 		if cert, err := x509.ParseCertificate(value); err == nil {
-			d.Text = "of " + strconv.Quote(cert.Subject.String()) + ", issued by " + strconv.Quote(cert.Issuer.String())
+			d.Text = "of " + strconv.Quote(cert.Subject.String()) + ", issued by " +
+				strconv.Quote(cert.Issuer.String())
 		}
 	default:
 		d.Text = cloudText(single(typ, value))
@@ -120,7 +121,8 @@ func single(typ proxyproto.TLVType, value []byte) proxyproto.TLVs {
 	return t
 }
 
-// cloudText says what a custom TLV means if it comes from a cloud, which its bytes alone don't tell.
+// cloudText says what a custom TLV means if it comes from a cloud, which its bytes alone don't
+// tell.
 func cloudText(t proxyproto.TLVs) string {
 	if id, ok := cloudtlv.AWSVPCEndpointID(t); ok {
 		return "if from AWS: VPC endpoint " + idText(id)

@@ -18,7 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/interop/internal/built"
 	"github.com/seed2e8fe8ee/proxyproto/interop/internal/proxies"
+	"github.com/seed2e8fe8ee/proxyproto/proxyudp"
 )
 
 // A receiver takes PROXY headers, in its usual configuration.
@@ -26,26 +28,58 @@ type receiver struct {
 	name    string
 	version func(t *testing.T) string
 	start   func(t *testing.T) (addr string)
+	flags   []string // of check
 }
 
 var receivers = []receiver{
-	{"proxyproto, Require", here, ours(proxyproto.Require)},
-	{"proxyproto, Optional", here, ours(proxyproto.Optional)},
-	{"proxyproto, Ignore", here, ours(proxyproto.Ignore)},
-	{"proxyproto, Skip", here, ours(proxyproto.Skip)},
-	{"proxyproto, Reject", here, ours(proxyproto.Reject)},
-	{"HAProxy, accept-proxy", program("haproxy", "-v"), startHAProxy},
-	{"nginx, http", program("nginx", "-v"), startNginxHTTP},
-	{"nginx, stream", program("nginx", "-v"), startNginxStream},
-	{"varnish, -a PROXY", program("varnishd", "-V"), startVarnish},
-	{"Apache, RemoteIPProxyProtocol", program("apache2", "-v"), startApache},
-	{"postfix, smtpd_upstream_proxy_protocol", program("postconf", "-d", "mail_version"), startPostfix},
-	{"pires/go-proxyproto, default", module("github.com/pires/go-proxyproto"), startPires(nil)},
-	{"pires/go-proxyproto, REQUIRE", module("github.com/pires/go-proxyproto"), startPires(
-		func(pires.ConnPolicyOptions) (pires.Policy, error) { return pires.REQUIRE, nil })},
-	{"armon/go-proxyproto", module("github.com/armon/go-proxyproto"), startArmon},
-	{"mastercactapus/proxyprotocol", module("github.com/mastercactapus/proxyprotocol"), startMastercactapus},
+	{name: "proxyproto, Require", version: here, start: ours(proxyproto.Require)},
+	{name: "proxyproto, Optional", version: here, start: ours(proxyproto.Optional)},
+	{name: "proxyproto, Ignore", version: here, start: ours(proxyproto.Ignore)},
+	{name: "proxyproto, Skip", version: here, start: ours(proxyproto.Skip)},
+	{name: "proxyproto, Reject", version: here, start: ours(proxyproto.Reject)},
+	{name: "HAProxy, accept-proxy", version: program("haproxy", "-v"), start: startHAProxy},
+	{name: "nginx, http", version: program("nginx", "-v"), start: startNginxHTTP},
+	{name: "nginx, stream", version: program("nginx", "-v"), start: startNginxStream},
+	{name: "varnish, -a PROXY", version: program("varnishd", "-V"), start: startVarnish},
+	{name: "Apache, RemoteIPProxyProtocol", version: program("apache2", "-v"), start: startApache},
+	{
+		name:    "postfix, smtpd_upstream_proxy_protocol",
+		version: program("postconf", "-d", "mail_version"), start: startPostfix,
+	},
+	{
+		name:    "Caddy, proxy_protocol with allow",
+		version: module(caddyDir+"/go.mod", "github.com/caddyserver/caddy/v2"), start: startCaddy,
+	},
+	{name: "pires/go-proxyproto, default", version: module("go.mod", piresPath),
+		start: startPires(nil)},
+	{
+		name: "pires/go-proxyproto, REQUIRE", version: module("go.mod", piresPath),
+		start: startPires(func(pires.ConnPolicyOptions) (pires.Policy, error) {
+			return pires.REQUIRE, nil
+		}),
+	},
+	{
+		name:    "armon/go-proxyproto",
+		version: module("go.mod", "github.com/armon/go-proxyproto"), start: startArmon,
+	},
+	{
+		name:    "mastercactapus/proxyprotocol",
+		version: module("go.mod", "github.com/mastercactapus/proxyprotocol"), start: startMastercactapus,
+	},
+	{
+		name:    "proxyudp, Require, over UDP",
+		version: here, start: ourDatagrams, flags: []string{"--dns"},
+	},
+	{
+		name:    "dnsdist, setProxyProtocolACL, over UDP",
+		version: program("dnsdist", "--version"), start: startDnsdist, flags: []string{"--dns"},
+	},
 }
+
+const (
+	piresPath = "github.com/pires/go-proxyproto"
+	caddyDir  = "../senders/caddy"
+)
 
 func here(*testing.T) string { return "this one" }
 
@@ -60,11 +94,11 @@ func program(name string, args ...string) func(t *testing.T) string {
 	}
 }
 
-// module reads the version of a module in go.mod.
-func module(path string) func(t *testing.T) string {
+// module reads the version of a module in a go.mod.
+func module(gomod, path string) func(t *testing.T) string {
 	return func(t *testing.T) string {
 		t.Helper()
-		b, err := os.ReadFile("go.mod")
+		b, err := os.ReadFile(gomod)
 		require.NoError(t, err)
 		m := regexp.MustCompile(`(?m)^\s*` + regexp.QuoteMeta(path) + ` v(\S+)`).FindSubmatch(b)
 		require.NotNil(t, m, path)
@@ -101,7 +135,8 @@ func serve(t *testing.T, ln net.Listener) string {
 func ours(action proxyproto.Action) func(t *testing.T) string {
 	return func(t *testing.T) string {
 		t.Helper()
-		ln, err := proxyproto.NewListener(listen(t), &proxyproto.Config{Policy: proxyproto.Always(action)})
+		ln, err := proxyproto.NewListener(listen(t),
+			&proxyproto.Config{Policy: proxyproto.Always(action)})
 		require.NoError(t, err)
 		return serve(t, ln)
 	}
@@ -194,4 +229,88 @@ func startPostfix(t *testing.T) string {
 	addr := proxies.FreeAddr(t)
 	proxies.StartPostfix(t, addr, "smtpd_upstream_proxy_protocol = haproxy\n")
 	return addr
+}
+
+// Caddy believes the headers of those that it is told to allow; its default is to take them off.
+func startCaddy(t *testing.T) string {
+	t.Helper()
+	path, err := built.Caddy(caddyDir, os.Stderr)
+	require.NoError(t, err)
+	addr := proxies.FreeAddr(t)
+	host, port, err := net.SplitHostPort(addr)
+	require.NoError(t, err)
+	dir := proxies.Dir(t, map[string]string{"Caddyfile": fmt.Sprintf(`{
+	admin off
+	persist_config off
+	auto_https off
+	servers {
+		listener_wrappers {
+			proxy_protocol {
+				allow 127.0.0.0/8
+			}
+		}
+	}
+}
+http://:%s {
+	bind %s
+	respond "{remote}"
+}
+`, port, host)})
+	proxies.Start(t, proxies.Spec{
+		Program: "caddy",
+		Path:    path,
+		Args:    []string{"run", "--config", "Caddyfile", "--adapter", "caddyfile"},
+		Env:     []string{"HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir},
+		Dir:     dir,
+		Ready:   proxies.Dials("tcp", addr),
+	})
+	return addr
+}
+
+// dnsdist answers by itself.
+func startDnsdist(t *testing.T) string {
+	t.Helper()
+	addr := proxies.FreeAddr(t)
+	dir := proxies.Dir(t, map[string]string{"dnsdist.conf": fmt.Sprintf(`
+setLocal('%s')
+setSecurityPollSuffix('') -- no look-ups on the net
+setACL({'127.0.0.0/8', '192.0.2.0/24'})
+setProxyProtocolACL({'127.0.0.0/8'})
+addAction(AllRule(), SpoofAction({'198.51.100.1'}))
+`, addr)})
+	proxies.Start(t, proxies.Spec{
+		Program: "dnsdist",
+		Args:    []string{"--supervised", "--disable-syslog", "-C", dir + "/dnsdist.conf"},
+		Dir:     dir,
+		Ready:   proxies.Dials("tcp", addr),
+	})
+	return addr
+}
+
+// ourDatagrams is a server that says of each query that there is no such name.
+func ourDatagrams(t *testing.T) string {
+	t.Helper()
+	inner, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	pc, err := proxyudp.NewPacketConn(inner, &proxyudp.Config{
+		Policy: proxyproto.Always(proxyproto.Require),
+	})
+	require.NoError(t, err)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		b := make([]byte, 1<<16)
+		for {
+			n, from, err := pc.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			if n >= 12 { // a DNS header: its third byte says that this is an answer, the fourth what
+				b[2], b[3] = b[2]|0x80, 3
+				pc.WriteTo(b[:n], from)
+			}
+		}
+	}()
+	t.Cleanup(func() { pc.Close(); <-served })
+	return inner.LocalAddr().String()
 }

@@ -1,5 +1,5 @@
-// Command programs builds the programs that the tests of kubernetes/ and senders/ run, and shows
-// how far it is, which the tests themselves can't. Run it in interop/.
+// Command programs builds the programs that the tests of kubernetes/, receivers/ and senders/ run,
+// and shows how far it is, which the tests themselves can't. Run it in interop/.
 package main
 
 import (
