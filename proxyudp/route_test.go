@@ -224,7 +224,7 @@ func TestRouteKeepsZones(t *testing.T) {
 	}
 }
 
-// Every form of a route fits where it is put, and comes back as it was.
+// A direct peer's zone is a part of its address: with another there is no route.
 func TestZoneBelongsToRoute(t *testing.T) {
 	var mem addrMemory
 	r := route{client: netip.MustParseAddrPort("[fe80::4%eth0]:1004")}
@@ -237,6 +237,7 @@ func TestZoneBelongsToRoute(t *testing.T) {
 	}
 }
 
+// Every form of a route fits where it is put, and comes back as it was.
 func TestRouteForms(t *testing.T) {
 	four, six := netip.MustParseAddrPort("10.0.0.1:1"), netip.MustParseAddrPort("[2001:db8::1]:65535")
 	var mem addrMemory
