@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -16,7 +17,8 @@ import (
 
 // FuzzAddress does to addresses what programs do (it builds, cuts, copies, converts, appends and
 // writes over) in an order that the input says, and looks after each step that no address has a route
-// but one that its client came by.
+// but one that its client came by, and that a PacketConn sends by no other: under Require and with
+// Remember as well as under Optional, which lets it write to the address itself.
 func FuzzAddress(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}, uint64(1))
 	f.Add([]byte{16, 0, 16, 1, 14, 2, 3, 13, 200, 55}, uint64(0x1234567890abcdef))
@@ -24,6 +26,9 @@ func FuzzAddress(f *testing.F) {
 		var mem addrMemory
 		var addrs []*net.UDPAddr
 		came := map[string][]route{} // by client
+		required, optional, remembering := senderOf(proxyproto.Require),
+			senderOf(proxyproto.Optional), senderOf(proxyproto.Require)
+		remembering.Remember(5, time.Hour)
 		for i, client := range []string{
 			"192.0.2.7:5353", "192.0.2.7:5353", "192.0.2.7:5354", "192.0.2.8:5353",
 			"[2001:db8::7]:5353", "[2001:db8::7]:5353", "10.0.0.4:1004", "[fe80::4%eth0]:1004",
@@ -37,6 +42,7 @@ func FuzzAddress(f *testing.F) {
 			a := mem.newAddr(&r)
 			came[a.String()] = append(came[a.String()], r)
 			addrs = append(addrs, a)
+			remembering.note(&r)
 		}
 		for i, step := range steps {
 			with = with*6364136223846793005 + 1442695040888963407
@@ -44,16 +50,41 @@ func FuzzAddress(f *testing.F) {
 			mangle(a, b, step, with)
 			for _, a := range addrs {
 				r, ok := routeOf(a)
-				if !ok {
-					continue
-				}
-				require.True(t, slices.ContainsFunc(came[a.String()], func(of route) bool {
+				cameBy := func(of route) bool {
 					return of.client == r.client && of.peer == r.peer &&
 						of.destination == r.destination && string(of.tlvs) == string(r.tlvs)
-				}), "step %d: %v has a route of another: %v", i, a, r)
+				}
+				require.True(t, !ok || slices.ContainsFunc(came[a.String()], cameBy),
+					"step %d: %v has a route of another: %v", i, a, r)
+				_, sends := required.wayTo(a)
+				require.Equal(t, ok, sends, "without a route nothing is sent")
+				if way, sends := remembering.wayTo(a); sends {
+					require.True(t, slices.ContainsFunc(came[textOf(a)], func(of route) bool {
+						return of.client == way.client && of.peer == way.peer
+					}), "step %d: %v is remembered as another: %v", i, a, way)
+				}
+				if way, sends := optional.wayTo(a); sends && !ok {
+					require.Equal(t, textOf(a), way.peer.String(), "directly")
+				}
 			}
 		}
 	})
+}
+
+// textOf returns an address's text, without the zone that an IPv4 address can't have.
+func textOf(a *net.UDPAddr) string {
+	own := *a
+	if a.IP.To4() != nil {
+		own.Zone = ""
+	}
+	return own.String()
+}
+
+// senderOf returns a PacketConn as far as it takes to know where it would send to.
+func senderOf(action proxyproto.Action) *PacketConn {
+	pc := &PacketConn{udp: new(net.UDPConn)}
+	pc.SetPolicy(proxyproto.Always(action))
+	return pc
 }
 
 // mangle does one thing to an address. with is for what it needs besides.
@@ -61,7 +92,7 @@ func mangle(to **net.UDPAddr, b *net.UDPAddr, step byte, with uint64) {
 	a := *to
 	at := func(n int) int { return int(with >> 20 % uint64(max(n, 1))) }
 	all := a.IP[:cap(a.IP)]
-	switch step % 20 {
+	switch step % 22 {
 	case 0: // a copy
 		own := *a
 		*to = &own
@@ -105,7 +136,11 @@ func mangle(to **net.UDPAddr, b *net.UDPAddr, step byte, with uint64) {
 		a.Port = b.Port
 	case 18:
 		a.Zone = b.Zone
-	case 19: // by its text
+	case 19:
+		a.Port ^= 1 << (with >> 8 % 20)
+	case 20:
+		a.Zone = []string{"", "eth0", "eth1", "2"}[with>>8%4]
+	case 21: // by its text
 		host, port, err := net.SplitHostPort(a.String())
 		if ip := net.ParseIP(host); err == nil && ip != nil {
 			n, _ := strconv.Atoi(port)

@@ -43,6 +43,8 @@ func TestRemember(t *testing.T) {
 
 	pc.Remember(0, time.Hour)
 	fails("ended")
+	exchange(t, proxy, pc, hello)
+	fails("nobody is remembered")
 	pc.Remember(10, time.Hour)
 	fails("forgotten")
 	pc.Remember(10, 0)

@@ -25,9 +25,9 @@ const (
 	lenControl  = syscall.SizeofCmsghdr
 )
 
-// lenLocal is room for the control messages that report where a datagram came to.
-
-const lenLocal = 2 * (lenControl + lenPktInfo6 + 4)
+// lenLocal is room for the control messages that report where a datagram came to, after those of
+// other options that the kernel puts before them (time stamps, 64 bytes, and overflows, 24).
+const lenLocal = 64 + 24 + 2*(lenControl+lenPktInfo6+4)
 
 // A control is a control message: a header of its length, level and type, and data.
 type control struct {

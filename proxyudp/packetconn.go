@@ -225,7 +225,7 @@ func (pc *PacketConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 	case pc.udp == nil:
 		return pc.inner.WriteTo(b, net.UDPAddrFromAddrPort(r.peer))
 	case pc.wildcard && r.local.addr.IsValid():
-		var oob [lenLocal]byte
+		var oob [64]byte
 		n, _, err := pc.udp.WriteMsgUDPAddrPort(b, appendLocal(oob[:0], r.local), r.peer)
 		return n, err
 	}

@@ -46,20 +46,52 @@ func NewQUICConn(inner *net.UDPConn, cfg *Config) (*QUICConn, error) {
 // SyscallConn returns the socket, for its options.
 func (c *QUICConn) SyscallConn() (syscall.RawConn, error) { return c.udp.SyscallConn() }
 
-// ReadMsgUDP is ReadFrom with the control messages of the datagram.
+// ReadMsgUDP is ReadFrom with the control messages of the datagram. flags say of the payload and of
+// the control messages whether they were cut, as on a *net.UDPConn.
 func (c *QUICConn) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, err error) {
 	mem := readers.Get().(*reader)
 	defer readers.Put(mem)
+	own := c.roomForLocal(oob, mem.oob[:])
 	for {
 		var r route
-		n, oobn, flags, r.peer, err = c.udp.ReadMsgUDPAddrPort(mem.data[:], oob)
+		n, oobn, flags, r.peer, err = c.udp.ReadMsgUDPAddrPort(mem.data[:], own)
 		if err != nil {
 			return 0, 0, 0, nil, err
 		}
-		if addr, payload, ok := c.admit(mem.data[:n], oob[:oobn], &r, &mem.addrs); ok {
-			return copy(b, payload), oobn, flags, addr, nil
+		if addr, payload, ok := c.admit(mem.data[:n], own[:oobn], &r, &mem.addrs); ok {
+			n = copy(b, payload)
+			oobn, cut := copyControls(oob, own[:oobn])
+			return n, oobn, flags | flagsOfCut(n < len(payload), cut), addr, nil
 		}
 	}
+}
+
+// roomForLocal returns oob, or own if the kernel has to say in the control messages where a
+// datagram came to and oob might not hold that.
+func (c *QUICConn) roomForLocal(oob, own []byte) []byte {
+	if c.wildcard && len(oob) < lenLocal {
+		return own
+	}
+	return oob
+}
+
+// copyControls copies control messages: all, or none if they don't fit. A part is no message.
+func copyControls(to, from []byte) (n int, cut bool) {
+	if len(from) > len(to) {
+		return 0, true
+	}
+	return copy(to, from), false
+}
+
+// flagsOfCut are the flags that say what the caller's buffers had no room for.
+func flagsOfCut(payload, controls bool) (flags int) {
+	if payload {
+		flags |= flagPayloadCut
+	}
+	if controls {
+		flags |= flagControlsCut
+	}
+	return flags
 }
 
 // admit judges a datagram that came from r.peer.
@@ -98,17 +130,19 @@ func (c *QUICConn) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, e
 type batch struct {
 	addrs    addrMemory
 	messages []ipv4.Message
+	oobs     [][lenLocal]byte // one for each of messages
 }
 
 // prepare makes the batch's messages ready to be read into, one for each of ms: with room for a
 // header before the payload, and the control messages where the caller wants them.
-func (p *batch) prepare(ms []ipv4.Message, header int) []ipv4.Message {
+func (c *QUICConn) prepare(p *batch, ms []ipv4.Message) []ipv4.Message {
 	for len(p.messages) < len(ms) {
 		p.messages = append(p.messages, ipv4.Message{Buffers: make([][]byte, 1)})
+		p.oobs = append(p.oobs, [lenLocal]byte{})
 	}
 	in := p.messages[:len(ms)]
 	for i := range in {
-		need := header
+		need := c.cfg.MaxHeaderSize
 		for _, b := range ms[i].Buffers {
 			need += len(b)
 		}
@@ -117,20 +151,28 @@ func (p *batch) prepare(ms []ipv4.Message, header int) []ipv4.Message {
 		} else {
 			in[i].Buffers[0] = buf[:need]
 		}
-		in[i].OOB = ms[i].OOB
+		in[i].OOB = c.roomForLocal(ms[i].OOB, p.oobs[i][:])
 	}
 	return in
 }
 
 // ReadBatch reads up to len(ms) datagrams, as ipv4.PacketConn's does: at least one that the Policy
 // and its header let in. The payloads are copied into the Buffers, which need no room for headers.
+// If they don't fit the message's Flags say so. flags may be those that say how long to wait
+// (MSG_DONTWAIT, MSG_WAITFORONE, on Linux); the error for others is matched by errors.ErrUnsupported.
 func (c *QUICConn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
+	if flags&^flagsOfWaiting != 0 {
+		return 0, c.opError("read", nil, errors.ErrUnsupported)
+	}
+	if len(ms) == 0 {
+		return 0, nil
+	}
 	p, _ := c.batches.Get().(*batch)
 	if p == nil {
 		p = new(batch)
 	}
 	defer c.batches.Put(p)
-	in := p.prepare(ms, c.cfg.MaxHeaderSize)
+	in := c.prepare(p, ms)
 	for {
 		n, err := c.batch.ReadBatch(in, flags)
 		if err != nil {
@@ -165,7 +207,8 @@ func (c *QUICConn) deliver(in, out *ipv4.Message, mem *addrMemory) bool {
 		payload = payload[k:]
 		out.N += k
 	}
-	out.NN = copy(out.OOB, in.OOB[:in.NN]) // in place, unless one before it was dropped
-	out.Addr, out.Flags = addr, in.Flags
+	var cut bool
+	out.NN, cut = copyControls(out.OOB, in.OOB[:in.NN]) // in place, unless one before it was dropped
+	out.Addr, out.Flags = addr, in.Flags|flagsOfCut(len(payload) > 0, cut)
 	return true
 }

@@ -6,6 +6,13 @@ import (
 	"syscall"
 )
 
+// Flags of recvmsg.
+const (
+	flagPayloadCut  = syscall.MSG_TRUNC
+	flagControlsCut = syscall.MSG_CTRUNC
+	flagsOfWaiting  = syscall.MSG_DONTWAIT | syscall.MSG_WAITFORONE
+)
+
 // switchGROOff makes the kernel give out one datagram at a time. Kernels without the option do
 // that anyway.
 func switchGROOff(c *net.UDPConn) {

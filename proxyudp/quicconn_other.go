@@ -4,6 +4,9 @@ package proxyudp
 
 import "net"
 
+// Flags of recvmsg: each system has numbers of its own.
+const flagPayloadCut, flagControlsCut, flagsOfWaiting = 0, 0, 0
+
 // switchGROOff has nothing to do: only Linux has GRO for UDP sockets.
 func switchGROOff(*net.UDPConn) {}
 

@@ -82,6 +82,9 @@ func addrPort(a net.Addr) netip.AddrPort {
 	if !ok || isNil(a) {
 		return netip.AddrPort{}
 	}
+	if udp, ok := a.(*net.UDPAddr); ok && udp.Port>>16 != 0 {
+		return netip.AddrPort{} // AddrPort would make another port of it
+	}
 	ap := ip.AddrPort()
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }

@@ -224,6 +224,19 @@ func TestRouteKeepsZones(t *testing.T) {
 	}
 }
 
+// A direct peer's zone is a part of its address: with another there is no route.
+func TestZoneBelongsToRoute(t *testing.T) {
+	var mem addrMemory
+	r := route{client: netip.MustParseAddrPort("[fe80::4%eth0]:1004")}
+	r.peer = r.client
+	addr := mem.newAddr(&r)
+	for zone, want := range map[string]bool{"eth0": true, "eth1": false, "": false} {
+		addr.Zone = zone
+		_, ok := RouteOf(addr)
+		assert.Equal(t, want, ok, "%q", zone)
+	}
+}
+
 // Every form of a route fits where it is put, and comes back as it was.
 func TestRouteForms(t *testing.T) {
 	four, six := netip.MustParseAddrPort("10.0.0.1:1"), netip.MustParseAddrPort("[2001:db8::1]:65535")

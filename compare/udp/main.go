@@ -20,6 +20,7 @@ func main() {
 	rounds := flag.Int("rounds", 3000, "how often each server of datagrams serves a batch")
 	quicRounds := flag.Int("quic-rounds", 7, "how often each QUIC server does each work")
 	megabytes := flag.Int("mb", 500, "how much is downloaded and uploaded")
+	only := flag.String("only", "", "QUIC alone, and of its work what has this in its name")
 	serve := flag.String("serve", "", "internal: be a QUIC server of this kind")
 	relay := flag.String("relay", "", "internal: relay to this address")
 	headers := flag.Bool("headers", false, "internal: the relay sends headers")
@@ -35,7 +36,7 @@ func main() {
 	case *relay != "":
 		err = relayTo(*relay, *headers)
 	default:
-		if err = compareQUIC(*quicRounds, *megabytes); err == nil {
+		if err = compareQUIC(*quicRounds, *megabytes, *only); err == nil && *only == "" {
 			err = compareDatagrams(*rounds)
 		}
 	}

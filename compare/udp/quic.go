@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -53,7 +54,7 @@ func jobs(megabytes int) []job {
 // figures are what a job took, round by round.
 type figures struct{ seconds, cpu []float64 }
 
-func compareQUIC(rounds, megabytes int) error {
+func compareQUIC(rounds, megabytes int, only string) error {
 	var running []*site
 	for _, c := range contenders {
 		s, err := startSite(c)
@@ -66,7 +67,7 @@ func compareQUIC(rounds, megabytes int) error {
 	fmt.Println("| work | server | throughput by that of a relay without headers (quartiles) " +
 		"| server's CPU by that (quartiles) | megabytes or requests a second |")
 	fmt.Println("|---|---|---:|---:|---:|")
-	all := jobs(megabytes)
+	all := slices.DeleteFunc(jobs(megabytes), func(j job) bool { return !strings.Contains(j.name, only) })
 	for k, j := range all {
 		took := make([]figures, len(running))
 		for round := range rounds + 1 {

@@ -11,6 +11,7 @@ require (
 	github.com/seed2e8fe8ee/proxyproto v0.0.0
 	github.com/seed2e8fe8ee/proxyproto/interop v0.0.0
 	github.com/stretchr/testify v1.12.1
+	golang.org/x/net v0.62.0
 )
 
 require (
@@ -28,7 +29,6 @@ require (
 	github.com/xtaci/kcp-go/v5 v5.6.13 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
-	golang.org/x/net v0.62.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 )
