@@ -301,9 +301,12 @@ func (warnings) Enabled(_ context.Context, l slog.Level) bool { return l >= slog
 // However many peers are the first at once, one of them gets the hint.
 func TestLogDropsHintsOnce(t *testing.T) {
 	l, lines := logLines()
-	onDrop := LogDrops(l)
+	const peers = 8
+	h := &together{Handler: l.Handler()}
+	h.all.Add(peers)
+	onDrop := LogDrops(slog.New(h))
 	var wg sync.WaitGroup
-	for i := range 64 {
+	for i := range peers {
 		wg.Go(func() {
 			onDrop(peerAt(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})), dropOf(ReasonRejected))
 		})
@@ -312,6 +315,21 @@ func TestLogDropsHintsOnce(t *testing.T) {
 	all := strings.Join(lines(), "\n")
 	assert.Equal(t, 1, strings.Count(all, "hint="))
 	assert.Equal(t, 1, strings.Count(all, "level=WARN"))
+}
+
+// A together handler is asked whether it logs by all at once.
+type together struct {
+	slog.Handler
+	asked atomic.Int32
+	all   sync.WaitGroup
+}
+
+func (h *together) Enabled(context.Context, slog.Level) bool {
+	if h.asked.Add(1) <= 8 {
+		h.all.Done()
+	}
+	h.all.Wait()
+	return true
 }
 
 // A panic in the function leaves the others working.
