@@ -224,3 +224,20 @@ func TestAllExamplesAreAttacked(t *testing.T) {
 		assert.True(t, attacked[name] != others[name], name)
 	}
 }
+
+// A flag that makes no sense is said by name, and nobody is served.
+func TestFlagsOfExamples(t *testing.T) {
+	binaries := map[string]string{}
+	for _, args := range [][]string{
+		{"limit", "-most", "-1"}, {"limit", "-most", "0"}, {"https", "-key", "key.pem"},
+		{"https", "-cert", "cert.pem"}, {"dns", "-trust", ""}, {"udprelay", "-clients", "0"},
+		{"udprelay", "-silence", "-1s"}, {"observe", "-stats", "nonsense"},
+	} {
+		command := exec.Command(build(t, binaries, args[0]), args[1:]...)
+		command.Args = append(command.Args, "-listen", "127.0.0.1:0")
+		out, err := command.CombinedOutput()
+		assert.Error(t, err, "%q", args)
+		assert.Contains(t, string(out), args[1], "%q", args)
+		assert.NotContains(t, string(out), "panic", "%q", args)
+	}
+}
