@@ -8,10 +8,12 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"log"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -33,7 +35,10 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	conns, err := proxyproto.NewListener(tcp, &proxyproto.Config{Policy: policy})
+	conns, err := proxyproto.NewListener(tcp, &proxyproto.Config{
+		Policy: policy,
+		OnDrop: proxyproto.LogDrops(nil),
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -41,23 +46,41 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	packets, err := proxyudp.NewPacketConn(udp, &proxyudp.Config{Policy: policy})
+	packets, err := proxyudp.NewPacketConn(udp, &proxyudp.Config{
+		Policy: policy,
+		OnDrop: proxyproto.LogDrops(nil),
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
 
 	log.Printf("listening on %v", packets.LocalAddr())
 	failed := make(chan error)
-	go func() { failed <- dns.ActivateAndServe(conns, nil, dns.HandlerFunc(whoami)) }()
+	go func() { failed <- dns.ActivateAndServe(patient{conns}, nil, dns.HandlerFunc(whoami)) }()
 	go func() { failed <- dns.ActivateAndServe(nil, packets, dns.HandlerFunc(whoami)) }()
 	log.Fatal(<-failed)
+}
+
+// A patient listener waits a moment after an error, such as too many open files: dns.Server tries
+// again at once, for as long as it lasts.
+type patient struct{ net.Listener }
+
+func (l patient) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		log.Printf("accept: %v; trying again", err)
+		time.Sleep(100 * time.Millisecond)
+	}
+	return c, err
 }
 
 // whoami answers through the proxy that the query came from: w writes to RemoteAddr, which has
 // the way back.
 func whoami(w dns.ResponseWriter, query *dns.Msg) {
 	reply := new(dns.Msg).SetReply(query)
-	if q := query.Question[0]; q.Qtype == dns.TypeTXT {
+	if len(query.Question) == 0 { // whatever its head says
+		reply.Rcode = dns.RcodeFormatError
+	} else if q := query.Question[0]; q.Qtype == dns.TypeTXT {
 		reply.Answer = append(reply.Answer, &dns.TXT{
 			Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeTXT, Class: dns.ClassINET},
 			Txt: []string{"you are " + w.RemoteAddr().String()},

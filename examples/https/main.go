@@ -32,6 +32,9 @@ func main() {
 	cert := flag.String("cert", "", "certificate, if clients' TLS ends here")
 	key := flag.String("key", "", "its key")
 	flag.Parse()
+	if (*cert == "") != (*key == "") {
+		log.Fatal("-cert and -key: one is no use without the other")
+	}
 
 	policy, err := proxyproto.ParseTrust(strings.Split(*trust, ",")...)
 	if err != nil {
@@ -59,6 +62,9 @@ func newServer() *http.Server {
 		Handler:           http.HandlerFunc(hello),
 		ConnContext:       proxyproto.ConnContext, // for HeaderFromContext
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second, // with the body; and for the next request
+		WriteTimeout:      30 * time.Second, // of the answer
+		HTTP2:             &http.HTTP2Config{WriteByteTimeout: 30 * time.Second},
 		Protocols:         new(http.Protocols),
 	}
 	srv.Protocols.SetHTTP1(true)

@@ -37,6 +37,8 @@ func main() {
 		Handler:           http.HandlerFunc(whoami),
 		ConnContext:       connContext, // only for what is besides r.RemoteAddr
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second, // with the body; and for the next request
+		WriteTimeout:      30 * time.Second, // of the answer
 	}
 	log.Printf("listening on %v", ln.Addr())
 	log.Printf("try: curl --haproxy-protocol http://%v/", ln.Addr())

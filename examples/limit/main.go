@@ -34,6 +34,9 @@ func main() {
 	trust := flag.String("trust", "127.0.0.1,::1", "whose headers to believe: addresses and ranges")
 	most := flag.Int("most", 100, "connections at a time")
 	flag.Parse()
+	if *most < 1 {
+		log.Fatal("-most: nobody would be served")
+	}
 
 	policy, err := proxyproto.ParseTrust(strings.Split(*trust, ",")...)
 	if err != nil {
@@ -49,8 +52,9 @@ func main() {
 	server := &http.Server{
 		Handler:           http.HandlerFunc(hello),
 		ConnContext:       proxyproto.ConnContext,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       time.Minute, // a connection that says nothing more has a place, too
+		ReadHeaderTimeout: 10 * time.Second, // who is slow has a place, too: all of these free it
+		ReadTimeout:       30 * time.Second, // with the body; and for the next request
+		WriteTimeout:      30 * time.Second, // of the answer
 	}
 	log.Printf("listening on %v", ln.Addr())
 	log.Printf("try: curl --haproxy-protocol http://%v/", ln.Addr())

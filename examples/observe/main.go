@@ -14,6 +14,7 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -39,13 +40,24 @@ func main() {
 		log.Fatal(err)
 	}
 	expvar.Publish("proxyproto", counts(ln))
-	admin := &http.Server{Addr: *stats, Handler: expvar.Handler(), ReadHeaderTimeout: 10 * time.Second}
-	go func() { log.Fatal(admin.ListenAndServe()) }()
-	server := &http.Server{Handler: http.HandlerFunc(hello), ReadHeaderTimeout: 10 * time.Second}
+	admin, err := net.Listen("tcp", *stats)
+	if err != nil {
+		log.Fatal("-stats: ", err)
+	}
+	go func() { log.Fatal(newServer(expvar.Handler()).Serve(admin)) }()
 	log.Printf("listening on %v", ln.Addr())
 	log.Printf("try: curl --haproxy-protocol http://%v/", ln.Addr())
-	log.Printf("and: curl -s http://%s/debug/vars | jq .proxyproto", *stats)
-	log.Fatal(server.Serve(ln))
+	log.Printf("and: curl -s http://%v/debug/vars | jq .proxyproto", admin.Addr())
+	log.Fatal(newServer(http.HandlerFunc(hello)).Serve(ln))
+}
+
+func newServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second, // with the body; and for the next request
+		WriteTimeout:      30 * time.Second, // of the answer
+	}
 }
 
 func hello(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "hello %s\n", r.RemoteAddr) }

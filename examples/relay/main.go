@@ -19,8 +19,10 @@ import (
 	"io"
 	"log"
 	"net"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed2e8fe8ee/proxyproto"
@@ -31,6 +33,8 @@ func main() {
 	to := flag.String("to", "127.0.0.1:8080", "address of the server")
 	trust := flag.String("trust", "", "the proxies in front, which must send headers:\n"+
 		"addresses and ranges; none if it is empty: then clients connect directly")
+	silence := flag.Duration("silence", 5*time.Minute,
+		"after which, on both sides, a connection is closed; and for which a side may take nothing in")
 	version := flag.Uint("version", 2, "of the headers that are sent: 1 or 2")
 	flag.Parse()
 	if *version != 1 && *version != 2 {
@@ -53,7 +57,7 @@ func main() {
 	}
 	log.Printf("listening on %v", ln.Addr())
 	log.Fatal(serve(ln, func(client net.Conn) {
-		if err := relay(client, *to, proxyproto.Version(*version)); err != nil {
+		if err := relay(client, *to, proxyproto.Version(*version), *silence); err != nil {
 			log.Printf("client %v: %v", client.RemoteAddr(), err)
 		}
 	}))
@@ -79,7 +83,9 @@ func serve(ln net.Listener, handle func(c net.Conn)) error {
 var dialer proxyproto.Dialer
 
 // relay connects a client with the server until both have ended.
-func relay(client net.Conn, to string, version proxyproto.Version) error {
+func relay(
+	client net.Conn, to string, version proxyproto.Version, silence time.Duration,
+) error {
 	defer client.Close()
 	header, err := proxyproto.HeaderFor(client, version)
 	if err != nil {
@@ -94,19 +100,42 @@ func relay(client net.Conn, to string, version proxyproto.Version) error {
 	defer server.Close()
 
 	var wg sync.WaitGroup
-	wg.Go(func() { pass(server, client) })
-	pass(client, server)
+	t := &talk{began: time.Now(), silence: silence}
+	wg.Go(func() { t.pass(server, client) })
+	t.pass(client, server)
 	wg.Wait()
 	return nil
 }
 
+// A talk is what a client and the server say to each other.
+type talk struct {
+	began   time.Time
+	silence time.Duration
+	heard   atomic.Int64 // a Duration since it began: when bytes have come, from whichever side
+}
+
 // pass copies one direction to its end, in the kernel where the system can (splice). One side may
-// have nothing more to say and still listen: the other direction goes on. After an error it doesn't.
-func pass(to, from net.Conn) {
-	if _, err := io.Copy(to, from); err != nil {
-		to.Close()
-		from.Close()
-		return
+// have nothing more to say and still listen: the other direction goes on. It doesn't after an
+// error, nor when both sides are silent, nor when one takes nothing in.
+func (t *talk) pass(to, from net.Conn) {
+	for {
+		start := time.Now()
+		from.SetReadDeadline(start.Add(t.silence)) // or nothing would tell that bytes come
+		to.SetWriteDeadline(start.Add(2 * t.silence))
+		n, err := io.Copy(to, from)
+		if err == nil {
+			to.(interface{ CloseWrite() error }).CloseWrite()
+			return
+		}
+		if n > 0 {
+			t.heard.Store(int64(time.Since(t.began)))
+		}
+		quiet := time.Since(t.began) - time.Duration(t.heard.Load())
+		stuck := time.Since(start) >= 2*t.silence
+		if !errors.Is(err, os.ErrDeadlineExceeded) || stuck || quiet >= 2*t.silence {
+			to.Close()
+			from.Close()
+			return
+		}
 	}
-	to.(interface{ CloseWrite() error }).CloseWrite()
 }

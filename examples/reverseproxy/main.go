@@ -28,6 +28,8 @@ func main() {
 	trust := flag.String("trust", "", "the proxies in front, which must send headers:\n"+
 		"addresses and ranges; none if it is empty: then clients connect directly")
 	version := flag.Uint("version", 2, "of the headers that are sent: 1 or 2")
+	patience := flag.Duration("patience", 5*time.Minute,
+		"how long a request may take as a whole, and its answer")
 	flag.Parse()
 	if *version != 1 && *version != 2 {
 		log.Fatal("-version: there are 1 and 2")
@@ -50,7 +52,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	server, err := newServer(target, proxyproto.Version(*version))
+	server, err := newServer(target, proxyproto.Version(*version), *patience)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -59,7 +61,9 @@ func main() {
 	log.Fatal(server.Serve(ln))
 }
 
-func newServer(target *url.URL, version proxyproto.Version) (*http.Server, error) {
+func newServer(
+	target *url.URL, version proxyproto.Version, patience time.Duration,
+) (*http.Server, error) {
 	// The server's connections are kept, each for the requests of one client's connection: others
 	// would get its address.
 	transport, err := proxyhttp.NewTransport(nil, func(r *http.Request) (*proxyproto.Header, error) {
@@ -80,5 +84,8 @@ func newServer(target *url.URL, version proxyproto.Version) (*http.Server, error
 		ConnContext:       proxyproto.ConnContext, // so that TLVs are passed on
 		ConnState:         transport.ConnState,    // so that they end with the client's
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       patience,
+		WriteTimeout:      patience,
+		IdleTimeout:       time.Minute,
 	}, nil
 }

@@ -43,6 +43,8 @@ func main() {
 	srv := &http.Server{
 		Handler:           http.HandlerFunc(slow),
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second, // with the body; and for the next request
+		WriteTimeout:      30 * time.Second, // of the answer, the handler's work included
 	}
 	log.Printf("listening on %v", ln.Addr())
 	log.Printf("try: curl --haproxy-protocol http://%v/", ln.Addr())

@@ -24,6 +24,10 @@ import (
 func main() {
 	listen := flag.String("listen", "127.0.0.1:2525", "address to listen on")
 	trust := flag.String("trust", "127.0.0.1,::1", "whose headers to believe: addresses and ranges")
+	// RFC 5321 (section 4.5.3.2) asks for five minutes. The header's own time limit begins with its
+	// first byte.
+	patience := flag.Duration("patience", 5*time.Minute,
+		"how long a client may take for a line, its first one too, and for an answer")
 	flag.Parse()
 
 	policy, err := proxyproto.ParseTrust(strings.Split(*trust, ",")...)
@@ -40,7 +44,9 @@ func main() {
 	}
 	log.Printf("listening on %v", ln.Addr())
 	log.Fatal(serve(ln, func(c net.Conn) {
-		if err := session(c); err != nil {
+		err := session(c, *patience)
+		var drop *proxyproto.DropError
+		if err != nil && !errors.As(err, &drop) { // LogDrops has that
 			log.Printf("%v: %v", c.RemoteAddr(), err)
 		}
 	}))
@@ -63,17 +69,20 @@ func serve(ln net.Listener, handle func(c net.Conn)) error {
 	}
 }
 
-// patience is how long a client may take for a line, its first one too: RFC 5321 (section 4.5.3.2)
-// asks for five minutes. The header's own time limit begins with its first byte.
-const patience = 5 * time.Minute
-
 // maxLine is the longest line that is read (RFC 5321, section 4.5.3.1).
 const maxLine = 1000
 
-func session(c net.Conn) error {
+func session(c net.Conn, patience time.Duration) error {
 	defer c.Close()
 	r := bufio.NewReaderSize(c, maxLine)
-	if err := answer(c, "220 mx.example ESMTP"); err != nil { // c.RemoteAddr is the balancer's
+	answer := func(line string) error {
+		if err := c.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+			return err
+		}
+		_, err := io.WriteString(c, line+"\r\n")
+		return err
+	}
+	if err := answer("220 mx.example ESMTP"); err != nil { // c.RemoteAddr is the balancer's
 		return err
 	}
 	for {
@@ -85,31 +94,23 @@ func session(c net.Conn) error {
 		case err == io.EOF && len(line) == 0:
 			return nil
 		case errors.Is(err, bufio.ErrBufferFull):
-			return errors.Join(errors.New("a line is too long"), answer(c, "500 line too long"))
+			return errors.Join(errors.New("a line is too long"), answer("500 line too long"))
 		case err != nil:
 			return err
 		}
 		verb, _, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
 		switch strings.ToUpper(verb) {
 		case "HELO", "EHLO":
-			err = answer(c, fmt.Sprintf("250 mx.example greets %v; %s", c.RemoteAddr(), by(c)))
+			err = answer(fmt.Sprintf("250 mx.example greets %v; %s", c.RemoteAddr(), by(c)))
 		case "QUIT":
-			return answer(c, "221 bye")
+			return answer("221 bye")
 		default:
-			err = answer(c, "502 not in this example")
+			err = answer("502 not in this example")
 		}
 		if err != nil {
 			return err
 		}
 	}
-}
-
-func answer(c net.Conn, line string) error {
-	if err := c.SetWriteDeadline(time.Now().Add(patience)); err != nil {
-		return err
-	}
-	_, err := io.WriteString(c, line+"\r\n")
-	return err
 }
 
 // by says what the header said, and whose socket it is.

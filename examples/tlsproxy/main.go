@@ -22,6 +22,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed2e8fe8ee/proxyproto"
@@ -36,6 +37,8 @@ func main() {
 	clients := flag.String("clients", "", "certificates of the authorities that name clients")
 	trust := flag.String("trust", "", "the proxies in front, which must send headers:\n"+
 		"addresses and ranges; none if it is empty: then clients connect directly")
+	silence := flag.Duration("silence", 5*time.Minute,
+		"after which, on both sides, a connection is closed; and for which a side may take nothing in")
 	flag.Parse()
 
 	policy := proxyproto.Always(proxyproto.Skip)
@@ -58,7 +61,7 @@ func main() {
 	}
 	log.Printf("listening on %v", ln.Addr())
 	log.Fatal(serve(ln, func(client net.Conn) {
-		if err := p.pass(client); err != nil {
+		if err := p.relay(client, *silence); err != nil {
 			log.Printf("client %v: %v", client.RemoteAddr(), err)
 		}
 	}))
@@ -115,8 +118,8 @@ func newProxy(to, cert, key, clients string) (*proxy, error) {
 	return p, nil
 }
 
-// pass connects a client with the server until both have ended.
-func (p *proxy) pass(inner net.Conn) error {
+// relay connects a client with the server until both have ended.
+func (p *proxy) relay(inner net.Conn, silence time.Duration) error {
 	client := tls.Server(inner, p.tls)
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -140,18 +143,42 @@ func (p *proxy) pass(inner net.Conn) error {
 	defer server.Close()
 
 	var wg sync.WaitGroup
-	wg.Go(func() { copyAll(server, client) })
-	copyAll(client, server)
+	t := &talk{began: time.Now(), silence: silence}
+	wg.Go(func() { t.pass(server, client) })
+	t.pass(client, server)
 	wg.Wait()
 	return nil
 }
 
-// copyAll copies one direction to its end. The other goes on, but not after an error.
-func copyAll(to, from net.Conn) {
-	if _, err := io.Copy(to, from); err != nil {
-		to.Close()
-		from.Close()
-		return
+// A talk is what a client and the server say to each other.
+type talk struct {
+	began   time.Time
+	silence time.Duration
+	heard   atomic.Int64 // a Duration since it began: when bytes have come, from whichever side
+}
+
+// pass copies one direction to its end. One side may have nothing more to say and still listen: the
+// other direction goes on. It doesn't after an error, nor when both sides are silent, nor when one
+// takes nothing in.
+func (t *talk) pass(to, from net.Conn) {
+	for {
+		start := time.Now()
+		from.SetReadDeadline(start.Add(t.silence)) // or nothing would tell that bytes come
+		to.SetWriteDeadline(start.Add(2 * t.silence))
+		n, err := io.Copy(to, from)
+		if err == nil {
+			to.(interface{ CloseWrite() error }).CloseWrite()
+			return
+		}
+		if n > 0 {
+			t.heard.Store(int64(time.Since(t.began)))
+		}
+		quiet := time.Since(t.began) - time.Duration(t.heard.Load())
+		stuck := time.Since(start) >= 2*t.silence
+		if !errors.Is(err, os.ErrDeadlineExceeded) || stuck || quiet >= 2*t.silence {
+			to.Close()
+			from.Close()
+			return
+		}
 	}
-	to.(interface{ CloseWrite() error }).CloseWrite()
 }

@@ -30,6 +30,9 @@ func main() {
 	clients := flag.Int("clients", 1000, "how many have a socket at most; others are dropped")
 	limit := flag.Int("limit", 1472, "the longest datagram to the server, with its header")
 	flag.Parse()
+	if *silence <= 0 || *clients <= 0 {
+		log.Fatal("-silence and -clients: nobody would be served")
+	}
 
 	server, err := net.ResolveUDPAddr("udp", *to)
 	if err != nil {
@@ -62,6 +65,10 @@ type relay struct {
 
 	mu      sync.Mutex
 	clients map[netip.AddrPort]*client
+
+	// What complain has logged last, and how much it hasn't since.
+	complained time.Time
+	unsaid     int
 }
 
 // A client is one with a socket towards the server.
@@ -84,9 +91,22 @@ func (r *relay) run() error {
 			_, err = c.sender.Write(b[:n])
 		}
 		if err != nil {
-			log.Printf("client %v: %v", addr, err)
+			r.complain(addr, err)
 		}
 	}
+}
+
+// complain logs what is wrong with a client, once a second at most: anybody can send datagrams,
+// from any address.
+func (r *relay) complain(client net.Addr, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.complained) < time.Second {
+		r.unsaid++
+		return
+	}
+	log.Printf("client %v: %v (and %d before)", client, err, r.unsaid)
+	r.complained, r.unsaid = time.Now(), 0
 }
 
 // client returns the client at addr, which was just heard of.
@@ -126,11 +146,11 @@ func (r *relay) back(c *client) {
 		switch {
 		case err == nil:
 			if _, err := r.front.WriteTo(b[:n], c.addr); err != nil {
-				log.Printf("client %v: %v", c.addr, err)
+				r.complain(c.addr, err)
 			}
 		case errors.Is(err, syscall.ECONNREFUSED): // the server is away
 		case !errors.Is(err, os.ErrDeadlineExceeded):
-			log.Printf("client %v: %v", c.addr, err)
+			r.complain(c.addr, err)
 			wait = 0
 		}
 		if wait = r.left(c, wait); wait <= 0 {

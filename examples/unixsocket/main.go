@@ -51,6 +51,8 @@ func main() {
 		Handler:           http.HandlerFunc(hello),
 		ConnContext:       proxyproto.ConnContext,
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second, // with the body; and for the next request
+		WriteTimeout:      30 * time.Second, // of the answer
 	}
 	log.Printf("listening on %v", ln.Addr())
 	log.Printf("try: curl --haproxy-protocol --unix-socket %v http://localhost/", ln.Addr())

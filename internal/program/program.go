@@ -76,28 +76,22 @@ func Start(t testing.TB, args ...string) string {
 // StartLogged is Start that also returns the lines that the program writes from then on.
 func StartLogged(t testing.TB, args ...string) (addr string, lines <-chan string) {
 	t.Helper()
-	return start(t, exec.Command(binary, append(args, "-listen", "127.0.0.1:0")...))
+	return StartCommand(t, exec.Command(binary, append(args, "-listen", "127.0.0.1:0")...))
 }
 
 // StartBinary is Start for a program that Build has built.
 func StartBinary(t testing.TB, path string, args ...string) string {
 	t.Helper()
-	addr, _ := start(t, exec.Command(path, append(args, "-listen", "127.0.0.1:0")...))
+	addr, _ := StartCommand(t, exec.Command(path, append(args, "-listen", "127.0.0.1:0")...))
 	return addr
 }
 
 // Command is the program with these arguments, for StartCommand.
 func Command(args ...string) *exec.Cmd { return exec.Command(binary, args...) }
 
-// StartCommand is Start for a command that may listen where it likes.
-func StartCommand(t testing.TB, command *exec.Cmd) (addr string) {
-	t.Helper()
-	addr, _ = start(t, command)
-	return addr
-}
-
-// start starts a program that writes where it listens in its first line.
-func start(t testing.TB, command *exec.Cmd) (addr string, lines <-chan string) {
+// StartCommand is StartLogged for a command that may listen where it likes, and writes where in its
+// first line.
+func StartCommand(t testing.TB, command *exec.Cmd) (addr string, lines <-chan string) {
 	t.Helper()
 	stderr, err := command.StderrPipe()
 	require.NoError(t, err)

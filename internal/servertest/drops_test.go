@@ -2,6 +2,7 @@ package servertest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -20,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	. "github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/internal/testenv"
 )
 
 // dropOf is a drop for a reason, and peerAt a peer with an address.
@@ -217,23 +219,117 @@ func TestSampleDropsInAnyMinute(t *testing.T) {
 	})
 }
 
+// Each drop is passed on or counted as suppressed, whoever else is dropped at the same time.
 func TestSampleDropsConcurrently(t *testing.T) {
-	var passed, suppressed atomic.Uint64
-	onDrop := SampleDrops(func(_ Peer, _ *DropError, n uint64) {
-		passed.Add(1)
-		suppressed.Add(n)
+	synctest.Test(t, func(t *testing.T) {
+		var passed, suppressed atomic.Uint64
+		onDrop := SampleDrops(func(_ Peer, _ *DropError, n uint64) {
+			passed.Add(1)
+			suppressed.Add(n)
+		})
+		const peers, each = 8, 1000
+		var wg sync.WaitGroup
+		for i := range peers {
+			wg.Go(func() {
+				for port := range each {
+					addr := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
+					onDrop(Peer{Addr: netip.AddrPortFrom(addr, uint16(port))}, dropOf(ReasonEvicted))
+				}
+			})
+		}
+		wg.Wait()
+		assert.EqualValues(t, peers, passed.Load(), "one of each peer")
+		onDrop(ownProxy, dropOf(ReasonLate))
+		assert.EqualValues(t, peers*each+1, passed.Load()+suppressed.Load())
 	})
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() {
-			for range 1000 {
-				onDrop(peerAt(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})), dropOf(ReasonEvicted))
+}
+
+// A function that blocks delays nobody else, and one that drops something itself isn't stuck.
+func TestSampleDropsHoldsNothingInTheFunction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []Reason
+		leave := make(chan bool)
+		var onDrop func(Peer, *DropError)
+		onDrop = SampleDrops(func(p Peer, drop *DropError, _ uint64) {
+			if drop.Reason == ReasonTimeout {
+				<-leave
+				return
 			}
+			got = append(got, drop.Reason)
+			onDrop(p, dropOf(ReasonInvalid))
+		})
+		go onDrop(ownProxy, dropOf(ReasonTimeout))
+		synctest.Wait()
+		onDrop(ownProxy, dropOf(ReasonLate))
+		assert.Equal(t, []Reason{ReasonLate, ReasonInvalid}, got)
+		close(leave)
+	})
+}
+
+// Peers on Unix sockets are one, whatever their names.
+func TestSampleDropsOfUnixPeers(t *testing.T) {
+	client, server := testenv.UnixPair(t)
+	calls := 0
+	onDrop := SampleDrops(func(Peer, *DropError, uint64) { calls++ })
+	onDrop(Peer{Conn: client}, dropOf(ReasonNoHeader))
+	onDrop(Peer{Conn: server}, dropOf(ReasonNoHeader))
+	assert.Equal(t, 1, calls)
+}
+
+// What a logger's level leaves out is counted as suppressed, and takes no place of what it logs.
+func TestLogDropsOfALevelThatIsntLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, lines := logLines()
+		onDrop := LogDrops(slog.New(warnings{l.Handler()}))
+		addr := netip.MustParseAddr("10.1.0.0")
+		for range sampleMost {
+			addr = addr.Next()
+			onDrop(peerAt(addr), dropOf(ReasonBroken))
+		}
+		onDrop(ownProxy, dropOf(ReasonNoHeader))
+		logged := lines()
+		require.Len(t, logged, 1)
+		assert.Contains(t, logged[0], `reason="no header"`)
+		assert.Contains(t, logged[0], "suppressed=128")
+	})
+}
+
+type warnings struct{ slog.Handler }
+
+func (warnings) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+
+// However many peers are the first at once, one of them gets the hint.
+func TestLogDropsHintsOnce(t *testing.T) {
+	l, lines := logLines()
+	const peers = 8
+	h := &together{Handler: l.Handler()}
+	h.all.Add(peers)
+	onDrop := LogDrops(slog.New(h))
+	var wg sync.WaitGroup
+	for i := range peers {
+		wg.Go(func() {
+			onDrop(peerAt(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})), dropOf(ReasonRejected))
 		})
 	}
 	wg.Wait()
-	assert.EqualValues(t, 8, passed.Load(), "one of each peer")
-	assert.LessOrEqual(t, suppressed.Load(), uint64(8*999))
+	all := strings.Join(lines(), "\n")
+	assert.Equal(t, 1, strings.Count(all, "hint="))
+	assert.Equal(t, 1, strings.Count(all, "level=WARN"))
+}
+
+// A together handler is asked whether it logs by all at once.
+type together struct {
+	slog.Handler
+	asked atomic.Int32
+	all   sync.WaitGroup
+}
+
+func (h *together) Enabled(context.Context, slog.Level) bool {
+	if h.asked.Add(1) <= 8 {
+		h.all.Done()
+	}
+	h.all.Wait()
+	return true
 }
 
 // A panic in the function leaves the others working.
