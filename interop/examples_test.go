@@ -76,7 +76,9 @@ func TestExampleTCP(t *testing.T) {
 // examples/unixsocket does so for HTTP, on a socket that only the proxies' user may open.
 func TestExampleUnixSocket(t *testing.T) {
 	path := filepath.Join(proxies.Dir(t, nil), "hello.sock")
-	require.Equal(t, path, program.StartCommand(t, exec.Command(buildExample(t, "unixsocket"), "-listen", path)))
+	listens, _ := program.StartCommand(t,
+		exec.Command(buildExample(t, "unixsocket"), "-listen", path))
+	require.Equal(t, path, listens)
 	for front, addr := range inFrontOf(t, path) {
 		dialSome(t, front, askedOfExamples, addr, func(c net.Conn, _ int, want string) error {
 			body, err := get(bufio.NewReader(c), c, "/", "close")

@@ -101,7 +101,7 @@ func TestHangUp(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, example, 0o600))
 	command := program.Command("-config", path, "-listen", "127.0.0.1:0")
-	addr := program.StartCommand(t, command)
+	addr, _ := program.StartCommand(t, command)
 	assert.Equal(t, "hello 192.0.2.7:56324\n", ask(t, addr, line))
 
 	require.NoError(t, os.WriteFile(path, []byte("otherwise: ignore"), 0o600))
