@@ -129,7 +129,8 @@ func (c *Conn) keep(b *buffer) bool {
 // unless the inner connection is one of crypto/tls whose handshake was interrupted. (One that
 // doesn't heed ctx, being stuck in a Write, is closed a second later.) After any other error the
 // connection is closed: the error, that of [Conn.Read], has a [*DropError] inside, or is io.EOF
-// if the peer sent nothing at all.
+// if the peer sent nothing at all. With errors.Is the end of ctx is [context.DeadlineExceeded] or
+// [context.Canceled], and HeaderTimeout is neither: it is [os.ErrDeadlineExceeded].
 func (c *Conn) ReadHeader(ctx context.Context) error {
 	g := c.gate.Load()
 	if g == nil || g.settled.Load() {

@@ -84,6 +84,8 @@ func TestReadHeaderWaitsForHeaderTimeout(t *testing.T) {
 		err := c.ReadHeader(t.Context())
 		assert.Equal(t, ReasonTimeout, requireDrop(t, err).Reason)
 		assert.ErrorContains(t, err, "no PROXY header within 5s: the peer sent nothing")
+		assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		assert.NotErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, 5*time.Second, time.Since(start))
 		assertClosed(t, client)
 		assert.Equal(t, err, c.ReadHeader(t.Context()))
