@@ -3,7 +3,7 @@ module github.com/seed2e8fe8ee/proxyproto
 go 1.26.0
 
 require (
-	github.com/stretchr/testify v1.9.0
+	github.com/stretchr/testify v1.8.3
 	golang.org/x/net v0.1.0
 )
 
