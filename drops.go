@@ -66,7 +66,7 @@ func admits(p Peer) string {
 // SampleDrops returns a function for Config.OnDrop that passes on to log so many drops that nothing
 // remains hidden and nothing is flooded: of one peer and reason the first in a minute, and in any
 // minute at most 128 in all. Peers that the Policy rejects have 128 of their own, so that no number
-// of strangers can hide what becomes of your proxy. Peers without an IP address, those on a Unix
+// of strangers can hide a drop of your own proxy. Peers without an IP address, those on a Unix
 // socket, are one. All drops are counted in [Stats].
 //
 // suppressed is how many drops haven't been passed on since the last that was: for a peer that the

@@ -198,7 +198,7 @@ func (r *headerReader) fault() *DropError {
 	return e
 }
 
-// report counts a dropped connection and tells OnDrop.
+// report counts a dropped connection and reports it to OnDrop.
 func (r *headerReader) report(e *DropError) {
 	r.stats.drop(e.Reason)
 	if r.cfg.OnDrop != nil && e.Reason != ReasonClosed {
