@@ -65,5 +65,5 @@ func measureAttack(m *measuring) {
 		m.add(attackHalf, kind, unitHeld, float64(held))
 		m.add(attackHalf, kind, unitLost, float64(busy.Lost))
 	}
-	m.inTurn(m.many(30, 1), len(attackContenders), func(i int) { attack(attackContenders[i]) })
+	m.inTurn(m.many(20, 1), len(attackContenders), func(i int) { attack(attackContenders[i]) })
 }

@@ -38,6 +38,7 @@ func TestEverything(t *testing.T) {
 	} {
 		assert.Contains(t, text, title)
 	}
+	assert.NotContains(t, read(t, "../docs/performance.md"), "NaN")
 	for _, c := range charts {
 		svg := read(t, filepath.Join(docs, "charts", c.file+".svg"))
 		assert.Contains(t, svg, nameOurs, c.file)

@@ -70,8 +70,11 @@ func (p *page) million(f *figures) {
 		"the header are read, `Read` takes the Conn's own.")
 	p.line("\n### An attack of a million peers\n")
 	attack := f.of(simulatedAttack+" "+grouped(1_000_000), nameOurs, unitCPU).median()
-	p.line("- Memory: what `MaxPending` connections take, whoever many peers come: %.0f MB at "+
-		"most in the simulation.",
+	p.line("- Memory: with sockets, what `MaxPending` connections take. The simulated listener never has")
+	p.line("  its caller wait, and so shows the worst that the scheduler allows: peers that were told to")
+	p.line("  go, but whose goroutines haven't had a turn, were %s at most, and took %.0f MB.",
+		grouped(int(f.of(simulatedAttack+" "+grouped(1_000_000), nameOurs,
+			unitPeakGoroutines).median())),
 		f.of(simulatedAttack+" "+grouped(1_000_000), nameOurs, unitPeakBytes).median()/1e6)
 	p.line("- CPU: %.1f µs a peer for the Listener and the runtime, and the kernel's work for a "+
 		"connection on top, so that a million take %.0f s of", attack/1e3, attack*1e6/1e9)
@@ -122,6 +125,12 @@ func (p *page) cores() {
 			f.of(way.name, nameBare, unitCPU).median()/1e3,
 			f.of(way.name, nameOurs, unitElapsed).median()/1e3, spread(f.of(way.name, nameOurs, unitElapsed)),
 			f.of(way.name, nameOurs, unitCPU).median()/1e3)
+	}
+	one := f.of(socketsOneLoop, nameOurs, unitElapsed)
+	if f.of(socketsTwo, nameOurs, unitElapsed).over(one).median() > 0.8 {
+		p.line("\nThis machine shows no gain: its %s CPUs had other work, and the kernel's part of a connection",
+			p.all[partSockets].about["cpus"])
+		p.line("on the loopback interface, both ends of it, is most of the time.")
 	}
 	p.command(partSockets)
 }

@@ -15,7 +15,7 @@ const lateWork = "pending"
 // goroutine of its user's as soon as it is accepted.
 func measureLate(m *measuring) {
 	conns := m.many(10_000, 50)
-	m.inTurn(m.many(5, 1), len(lateContenders), func(i int) {
+	m.inTurn(m.many(3, 1), len(lateContenders), func(i int) {
 		kind := lateContenders[i]
 		server := m.start("server", firstCPU, urgent)
 		defer server.stop()

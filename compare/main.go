@@ -45,17 +45,17 @@ const (
 )
 
 var parts = []part{
-	{partBacklog, 45 * time.Second, measureBacklog},
-	{partLate, 60 * time.Second, measureLate},
-	{partAttack, 60 * time.Second, measureAttack},
-	{partParse, 50 * time.Second, measureMicro(partParse)},
-	{partAppend, 25 * time.Second, measureMicro(partAppend)},
-	{partPolicy, 10 * time.Second, measureMicro(partPolicy)},
-	{partCalls, 20 * time.Second, measureCalls},
-	{partRelay, 60 * time.Second, measureRelays},
+	{partBacklog, 50 * time.Second, measureBacklog},
+	{partLate, 75 * time.Second, measureLate},
+	{partAttack, 150 * time.Second, measureAttack},
+	{partParse, 80 * time.Second, measureMicro(partParse)},
+	{partAppend, 70 * time.Second, measureMicro(partAppend)},
+	{partPolicy, 25 * time.Second, measureMicro(partPolicy)},
+	{partCalls, 60 * time.Second, measureCalls},
+	{partRelay, 90 * time.Second, measureRelays},
 	{partWeb, 50 * time.Second, measureWeb},
-	{partScale, 60 * time.Second, measureScale},
-	{partSockets, 20 * time.Second, measureSockets},
+	{partScale, 120 * time.Second, measureScale},
+	{partSockets, 60 * time.Second, measureSockets},
 }
 
 func main() {

@@ -62,8 +62,14 @@ func (f *figures) format(part string, about []string) []byte {
 	return b.Bytes()
 }
 
-// The names of benchmarks have no spaces.
-func escape(name string) string   { return strings.ReplaceAll(name, " ", "_") }
+// The names of benchmarks have no spaces, and so ours no underscores.
+func escape(name string) string {
+	if strings.Contains(name, "_") {
+		panic("an underscore in " + name)
+	}
+	return strings.ReplaceAll(name, " ", "_")
+}
+
 func unescape(name string) string { return strings.ReplaceAll(name, "_", " ") }
 
 // parseRecord reads what format has written.

@@ -81,7 +81,7 @@ func measureRelays(m *measuring) {
 	for _, req := range reqs {
 		client.ask(req)
 	}
-	m.inTurn(m.many(15, 1), len(reqs), func(i int) {
+	m.inTurn(m.many(9, 1), len(reqs), func(i int) {
 		r, kind := all[i/len(relayers)], relayers[i%len(relayers)]
 		took := client.ask(reqs[i]).Elapsed
 		m.add(r.name, kind, unitRelay, took.Seconds()*1e6/(float64(size)/1e6))

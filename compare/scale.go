@@ -42,14 +42,10 @@ func measureScale(m *measuring) {
 	if m.quick {
 		levels, counts = []int{10, 20}, []int{100, 2000}
 	}
+	m.simulateScale(counts)
 	states := []string{scaleIdle, scalePending}
-	m.inTurn(m.many(5, 1), len(states)*len(scaleContenders)+1, func(i int) {
-		if i == 0 {
-			m.simulateScale(counts)
-			return
-		}
-		kind := scaleContenders[(i-1)%len(scaleContenders)]
-		m.growScale(states[(i-1)/len(scaleContenders)], kind, levels)
+	m.inTurn(m.many(5, 1), len(states)*len(scaleContenders), func(i int) {
+		m.growScale(states[i/len(scaleContenders)], scaleContenders[i%len(scaleContenders)], levels)
 	})
 }
 
@@ -117,9 +113,10 @@ func kernelMemory() int64 {
 // simulateScale has a process serve connections that exist in memory only.
 func (m *measuring) simulateScale(counts []int) {
 	for _, n := range counts {
-		for _, work := range []string{simulatedIdle, simulatedAttack} {
+		for work, maxPending := range map[string]int{simulatedIdle: n + 1, simulatedAttack: 1000} {
 			h := m.start("simulation", secondCPU, urgent)
-			for _, f := range h.ask(request{Op: work, Conns: n, MaxPending: 1000}).Figures {
+			req := request{Op: work, Conns: n, MaxPending: maxPending}
+			for _, f := range h.ask(req).Figures {
 				m.add(work+" "+grouped(n), nameOurs, f.Unit, f.X)
 			}
 			h.stop()

@@ -6,7 +6,7 @@ import "slices"
 const (
 	socketsOneLoop  = "1 socket, 1 accept loop"
 	socketsTwoLoops = "1 socket, 2 accept loops"
-	socketsTwo      = "2 sockets (SO_REUSEPORT), an accept loop each"
+	socketsTwo      = "2 sockets on the address, an accept loop each"
 )
 
 var socketWays = []struct {

@@ -70,7 +70,7 @@ func measureWeb(m *measuring) {
 		awaitListener(url)
 	}
 	each := time.Duration(m.many(2, 1)) * time.Second // wrk takes whole seconds only
-	m.inTurn(m.many(7, 1), len(sites), func(i int) {
+	m.inTurn(m.many(5, 1), len(sites), func(i int) {
 		out, err := exec.Command(wrk, "-t1", "-c32", "-d"+each.String(), "--latency",
 			"http://"+urls[i]+"/").CombinedOutput()
 		if err != nil {
