@@ -105,13 +105,10 @@ func lateBars(all map[string]*record) (bars []bar) {
 func scaleBars(all map[string]*record) (bars []bar) {
 	f := figuresOf(all, partScale)
 	for _, state := range []string{scaleIdle, scalePending} {
-		for _, level := range scaleLevels {
+		for _, work := range scaleWorks(f, state) {
 			for _, kind := range scaleContenders {
-				if s := f.of(scaleWork(state, level), kind, unitCPU); len(s) > 0 {
-					x := s.median() / 1e3
-					bars = append(bars, bar{scaleWork(state, level), kind, x,
-						fmt.Sprintf("%.0f", x)})
-				}
+				x := f.of(work, kind, unitCPU).median() / 1e3
+				bars = append(bars, bar{work, kind, x, fmt.Sprintf("%.0f", x)})
 			}
 		}
 	}

@@ -20,11 +20,7 @@ func (p *page) growth() {
 	p.line("| connections | %s: bytes | CPU µs | %s: bytes | CPU µs | kernel, bytes "+
 		"|\n|---|---|---|---|---|---|", nameBare, nameOurs)
 	for _, state := range []string{scaleIdle, scalePending} {
-		for _, level := range scaleLevels {
-			work := scaleWork(state, level)
-			if len(f.of(work, nameOurs, unitCPU)) == 0 {
-				continue
-			}
+		for _, work := range scaleWorks(f, state) {
 			p.line("| %s | %s | %.1f %s | %s | %.1f %s | %s |", work,
 				grouped(int(f.of(work, nameBare, unitConnBytes).median())),
 				f.of(work, nameBare, unitCPU).median()/1e3, spread(f.of(work, nameBare, unitCPU)),
@@ -54,10 +50,11 @@ func (p *page) growth() {
 
 // million says what a million of connections takes.
 func (p *page) million(f *figures) {
-	last := scaleLevels[len(scaleLevels)-1]
-	ours := f.of(scaleWork(scaleIdle, last), nameOurs, unitConnBytes).median()
-	bare := f.of(scaleWork(scaleIdle, last), nameBare, unitConnBytes).median()
-	kernel := f.of(scaleWork(scaleIdle, last), nameOurs, unitKernelBytes).median()
+	works := scaleWorks(f, scaleIdle)
+	last := works[len(works)-1]
+	ours := f.of(last, nameOurs, unitConnBytes).median()
+	bare := f.of(last, nameBare, unitConnBytes).median()
+	kernel := f.of(last, nameOurs, unitKernelBytes).median()
 	p.line("\n### A million idle connections\n")
 	p.line("- Memory: %.1f GB of heap and stacks, of which a bare server has %.1f GB too, and "+
 		"%.1f GB in the kernel without socket buffers.",

@@ -24,6 +24,13 @@ var scaleContenders = []string{nameBare, nameOurs}
 // scaleWork names connections in a state.
 func scaleWork(state string, level int) string { return grouped(level) + " " + state }
 
+// scaleWorks returns what was measured in a state, by ascending number.
+func scaleWorks(f *figures, state string) []string {
+	return slices.DeleteFunc(f.works(), func(work string) bool {
+		return strings.HasPrefix(work, "simulated") || !strings.HasSuffix(work, " "+state)
+	})
+}
+
 // simulated are the pieces of work that package net has no part in, with what is simulated.
 const (
 	simulatedIdle   = "simulated idle"
