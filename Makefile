@@ -122,12 +122,12 @@ soak: $(GOTESTSUM)
 counts:
 	@$(call COUNT,$(OUT)/test $(OUT)/e2e)
 
-# bench measures everything, in some ten minutes, and writes docs/performance.md.
+# bench measures everything, in some ten minutes, compares with the last figures in compare/results,
+# and writes docs/performance.md and its charts.
 bench: packages-test packages-e2e
-	cd compare && go run . -o ../docs/performance.md && { \
-		echo; echo '## Datagrams'; echo; \
-		echo 'Served by a PacketConn and by a bare `*net.UDPConn` in turn, `go run ./udp` in `compare`: read alone, and read and answered.'; echo; \
-		go run ./udp; } >>../docs/performance.md
+	@cd compare && go run . -docs ""
+	@cd compare && go run ./udp >results/datagrams.new && mv results/datagrams.new results/datagrams.md
+	@cd compare && go run . -only ""
 
 # everywhere runs the core's tests on other architectures, and compiles them for other systems.
 everywhere: packages-everywhere

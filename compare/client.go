@@ -5,28 +5,40 @@ import (
 	"io"
 	"net"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // client is the helper that connects.
 type client struct {
-	held []net.Conn // open as long as the client runs
+	held []net.Conn // open until "drop" or "finish"
+
+	// While connections are made one after the other, since "begin".
+	stop  atomic.Bool
+	ended chan error
+	took  series // of each that was answered, in nanoseconds
+	lost  int    // those that were not
 }
 
 func newClient() *client { return new(client) }
 
 func (c *client) handle(req request) (reply, error) {
 	switch req.Op {
-	case "short":
-		return c.short(req)
 	case "hold":
-		return reply{}, c.hold(req)
+		start := time.Now()
+		err := c.hold(req)
+		return reply{Elapsed: time.Since(start)}, err
 	case "write":
 		return reply{}, c.write(req.Header)
 	case "finish":
 		return reply{}, c.finish()
+	case "drop":
+		return reply{}, c.drop()
+	case "begin":
+		c.begin(req)
+		return reply{}, nil
+	case "end":
+		return c.end()
 	case "receive":
 		return c.receive(req)
 	}
@@ -34,8 +46,12 @@ func (c *client) handle(req request) (reply, error) {
 }
 
 // dial connects, with the header (and what follows it) as the first bytes.
-func dial(addr string, first []byte) (*net.TCPConn, error) {
-	c, err := net.Dial("tcp", addr)
+func dial(from *net.TCPAddr, addr string, first []byte) (*net.TCPConn, error) {
+	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: false}}
+	if from != nil {
+		d.LocalAddr = from
+	}
+	c, err := d.Dial("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
@@ -47,58 +63,14 @@ func dial(addr string, first []byte) (*net.TCPConn, error) {
 	return c.(*net.TCPConn), nil
 }
 
-// short makes req.Conns whole connections, req.AtOnce at a time.
-func (c *client) short(req request) (reply, error) {
-	var wg sync.WaitGroup
-	var left atomic.Int64
-	left.Store(int64(req.Conns))
-	failed := make([]error, req.AtOnce)
-	start := time.Now()
-	for i := range req.AtOnce {
-		wg.Go(func() {
-			for left.Add(-1) >= 0 && failed[i] == nil {
-				failed[i] = short(req)
-			}
-		})
-	}
-	wg.Wait()
-	return reply{Elapsed: time.Since(start)}, errors.Join(failed...)
-}
-
-func short(req request) error {
-	payload := make([]byte, lenPayload)
-	first := req.Header
-	if req.Gap == 0 {
-		first = slices.Concat(first, payload)
-	}
-	c, err := dial(req.Addr, first)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	if req.Gap > 0 {
-		time.Sleep(req.Gap)
-		if _, err := c.Write(payload); err != nil {
-			return err
-		}
-	}
-	return readAnswer(c)
-}
-
-// readAnswer reads what a server answers, and its end. The connection is then reset when it is
-// closed, so that none is left in TIME_WAIT.
-func readAnswer(c *net.TCPConn) error {
-	var buf [lenPayload + 1]byte
-	if n, err := io.ReadFull(c, buf[:]); n != lenPayload {
-		return errors.Join(errors.New("no whole answer"), err)
-	}
-	return c.SetLinger(0)
-}
-
-// hold opens connections, sends their headers, and leaves them open.
+// hold opens connections, sends their first bytes, and leaves them open.
 func (c *client) hold(req request) error {
-	for range req.Conns {
-		conn, err := dial(req.Addr, req.Header)
+	for i := range req.Conns {
+		var from *net.TCPAddr
+		if req.Strangers {
+			from = &net.TCPAddr{IP: net.IPv4(127, 254, byte(i>>8), byte(i))}
+		}
+		conn, err := dial(from, req.Addr, req.Header)
 		if err != nil {
 			return err
 		}
@@ -123,11 +95,78 @@ func (c *client) finish() error {
 		if err := readAnswer(conn.(*net.TCPConn)); err != nil {
 			return err
 		}
-		conn.Close()
+	}
+	return c.drop()
+}
+
+// drop resets the connections that are held, so that none is left in TIME_WAIT.
+func (c *client) drop() error {
+	var errs []error
+	for _, conn := range c.held {
+		errs = append(errs, conn.(*net.TCPConn).SetLinger(0), conn.Close())
 	}
 	c.held = nil
-	return nil
+	return errors.Join(errs...)
 }
+
+// begin makes connections one after the other, until end.
+func (c *client) begin(req request) {
+	c.stop.Store(false)
+	c.ended = make(chan error, 1)
+	c.took, c.lost = nil, 0
+	first := slices.Concat(req.Header, make([]byte, lenPayload))
+	go func() {
+		for !c.stop.Load() {
+			start := time.Now()
+			switch err := short(req.Addr, first); {
+			case errors.Is(err, errNoAnswer):
+				c.lost++
+			case err != nil:
+				c.ended <- err
+				return
+			default:
+				c.took = append(c.took, float64(time.Since(start)))
+			}
+		}
+		c.ended <- nil
+	}()
+}
+
+// end tells how long the connections since begin took.
+func (c *client) end() (reply, error) {
+	c.stop.Store(true)
+	err := <-c.ended
+	if err == nil && len(c.took) == 0 {
+		err = errors.New("no connection was made")
+	}
+	if err != nil {
+		return reply{}, err
+	}
+	return reply{Lost: c.lost, Median: time.Duration(c.took.median()),
+		P99: time.Duration(c.took.quantile(0.99))}, nil
+}
+
+// short is a whole connection.
+func short(addr string, first []byte) error {
+	c, err := dial(nil, addr, first)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return readAnswer(c)
+}
+
+// readAnswer reads what a server answers, and its end. The connection is then reset when it is
+// closed, so that none is left in TIME_WAIT.
+func readAnswer(c *net.TCPConn) error {
+	var buf [lenPayload + 1]byte
+	if n, err := io.ReadFull(c, buf[:]); n != lenPayload {
+		return errors.Join(errNoAnswer, err)
+	}
+	return c.SetLinger(0)
+}
+
+var errNoAnswer = errors.New("no whole answer")
 
 // receive connects to a relay or a file server, sends it req.Size bytes if it is a relay, and
 // takes the time until they have all come back.
@@ -135,7 +174,7 @@ func (c *client) receive(req request) (reply, error) {
 	start := time.Now()
 	addr, header := req.Addr, req.Header
 	if req.Sink != "" {
-		source, err := dial(req.Addr, req.Header)
+		source, err := dial(nil, req.Addr, req.Header)
 		if err != nil {
 			return reply{}, err
 		}
@@ -152,7 +191,7 @@ func (c *client) receive(req request) (reply, error) {
 		}()
 		addr, header = req.Sink, req.SinkHeader
 	}
-	sink, err := dial(addr, header)
+	sink, err := dial(nil, addr, header)
 	if err != nil {
 		return reply{}, err
 	}

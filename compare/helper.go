@@ -9,16 +9,21 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
-// Servers and their clients are processes of their own: this program again, told by roleVariable
-// what to be. They get requests on standard input and answer each on standard output.
+// What is measured runs in processes of its own: this program again, told by roleVariable what to
+// be. They get requests on standard input and answer each on standard output.
 const roleVariable = "COMPARE_ROLE"
 
-// A request to a server or client. Each operation uses some of the fields.
+// A request to a helper. Each operation uses some of the fields.
 type request struct {
 	Op string
+
+	Part  string // whose works a micro benchmark does
+	Slice time.Duration
+	Round int
 
 	Kind       string // the contender whose listener it is
 	Handler    string // what a server does with the listener's connections
@@ -26,25 +31,33 @@ type request struct {
 	MaxPending int
 	File       string
 	Hold       bool // don't accept before the operation "accept"
+	Sockets    int  // that share the address by SO_REUSEPORT; 0: one, as ever
 
 	Addr, Sink string // where a client connects to
 	Header     []byte // what it sends first,
 	SinkHeader []byte
-	Gap        time.Duration // how long before the rest; 0: with the rest
 	Conns      int
-	AtOnce     int
+	Strangers  bool // each connection comes from an address of its own
 	Size       int64
 }
 
 type reply struct {
-	Error   string
-	Addr    string
-	Elapsed time.Duration
+	Error string
+	Addr  string
+
+	Tasks   []task    // of a micro benchmark,
+	Times   []float64 // and what each took in this round
+	Figures []found   // of a simulation
+
+	Elapsed     time.Duration
+	Median, P99 time.Duration
+	Lost        int
 
 	CPU           time.Duration
 	Allocs, Bytes uint64 // since the process began
-	Live          uint64 // heap and stacks after a collection
-	Accepted      int64
+	Live          uint64 // heap and stacks
+	Goroutines    int
+	Arrived, Done int64 // connections accepted by the kernel's listener, and served to their end
 }
 
 // ranRole is the main function of a helper; it returns when its standard input ends. It reports
@@ -54,7 +67,10 @@ func ranRole() bool {
 	if role == "" {
 		return false
 	}
-	handle := map[string]func(request) (reply, error){"server": newServer().handle, "client": newClient().handle}[role]
+	handle := map[string]func(request) (reply, error){
+		"server": newServer().handle, "client": newClient().handle,
+		"micro": new(micro).handle, "simulation": simulate,
+	}[role]
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	for {
 		var req request
@@ -80,7 +96,16 @@ const (
 	anyCPU    place = -1
 )
 
-// A helper is a running server or client.
+// An urgency says who may take a helper's CPU away.
+type urgency int
+
+const (
+	ordinary urgency = iota
+	urgent           // ordinary processes only now and then
+	alone            // none: for what neither waits for nor shares its CPU with other helpers
+)
+
+// A helper is a running process.
 type helper struct {
 	role string
 	cmd  *exec.Cmd
@@ -89,9 +114,17 @@ type helper struct {
 	dec  *json.Decoder
 }
 
-// startHelper starts a helper at a place, behind the prefix of a command line if there is one
-// (strace and its options).
-func startHelper(role string, at place, prefix ...string) *helper {
+// start starts a helper at a place. When little is measured it takes no priority.
+func (m *measuring) start(role string, at place, u urgency) *helper {
+	if m.quick {
+		u = ordinary
+	}
+	return startHelper(role, at, u)
+}
+
+// startHelper starts a helper, after the prefix of a command line if there is one (strace and its
+// options).
+func startHelper(role string, at place, u urgency, prefix ...string) *helper {
 	self, err := os.Executable()
 	check(err)
 	args := append(prefix, self)
@@ -103,6 +136,7 @@ func startHelper(role string, at place, prefix ...string) *helper {
 		}
 		env = append(env, "GOMAXPROCS=1")
 	}
+	args = append(priorities()[u], args...)
 	h := &helper{role: role, cmd: exec.Command(args[0], args[1:]...)}
 	h.cmd.Env = env
 	h.cmd.Stderr = os.Stderr
@@ -115,6 +149,22 @@ func startHelper(role string, at place, prefix ...string) *helper {
 	return h
 }
 
+// priorities has the commands that give a process each urgency, as far as this user may.
+var priorities = sync.OnceValue(func() map[urgency][]string {
+	works := func(args ...string) []string {
+		out, err := exec.Command(args[0], append(args[1:], "true")...).CombinedOutput()
+		if err != nil || len(out) > 0 { // nice only complains
+			return nil
+		}
+		return args
+	}
+	p := map[urgency][]string{urgent: works("nice", "-n", "-19"), alone: works("chrt", "-f", "50")}
+	if p[alone] == nil {
+		p[alone] = p[urgent]
+	}
+	return p
+})
+
 // ask sends a request and waits for the answer.
 func (h *helper) ask(req request) reply {
 	check(h.enc.Encode(req))
@@ -126,13 +176,25 @@ func (h *helper) ask(req request) reply {
 	return rep
 }
 
+// await asks until the answer is right.
+func (h *helper) await(req request, right func(reply) bool) reply {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		if rep := h.ask(req); right(rep) {
+			return rep
+		}
+		if time.Now().After(deadline) {
+			check(fmt.Errorf("%s: %s: it took too long", h.role, req.Op))
+		}
+	}
+}
+
 // stop ends the helper and waits for its end.
 func (h *helper) stop() {
 	h.in.Close()
 	h.cmd.Wait()
 }
 
-// check ends the part that runs now with an error.
+// check ends the part that runs with an error.
 func check(err error) {
 	if err != nil {
 		panic(failure{err})
@@ -157,5 +219,6 @@ func program(name, debian string) string {
 type missing struct{ program, debian string }
 
 func (m missing) Error() string {
-	return m.program + " is not installed; on Debian: apt-get install --no-install-recommends " + m.debian
+	return m.program + " is not installed; on Debian: apt-get install --no-install-recommends " +
+		m.debian
 }

@@ -1,45 +1,61 @@
 // Compare measures what a PROXY header costs a Go server with this library, with its peers, with
-// no library at all, and in C, side by side in one run, and writes what it found as a page.
+// no library at all, and in C, side by side. It stores the figures in results, compares them with
+// those before, and writes docs/performance.md and its charts of them.
 //
-//	go run . -o ../docs/performance.md        everything, in some ten minutes
-//	go run . -only parse,policy               some parts, on standard output
-//	go run . -quick                           everything in seconds: it shows that it works and no more
+//	go run .                      everything
+//	go run . -only parse,attack   some parts; the rest of the page stays
+//	go run . -only ""             the page anew, of the figures that are stored
+//	go run . -marks               which of CONTRIBUTING.md's marks the stored figures reach
+//	go run . -quick -results DIR  everything in seconds: it shows that it works and no more
 package main
 
 import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 )
 
+// A part answers one question.
+type part struct {
+	name    string
+	takes   time.Duration // usually
+	measure func(m *measuring)
+}
+
 // The parts, by their names for -only.
 const (
-	partParse  = "parse"
-	partAppend = "append"
-	partPolicy = "policy"
-	partConns  = "conns"
-	partCalls  = "calls"
-	partRelay  = "relay"
-	partWeb    = "web"
-	partIdle   = "idle"
-	partGrowth = "growth"
+	partBacklog = "backlog"
+	partLate    = "late"
+	partAttack  = "attack"
+	partParse   = "parse"
+	partAppend  = "append"
+	partPolicy  = "policy"
+	partCalls   = "calls"
+	partRelay   = "relay"
+	partWeb     = "web"
+	partScale   = "scale"
+	partSockets = "sockets"
 )
 
-var parts = []string{partParse, partAppend, partPolicy, partConns, partCalls, partRelay, partWeb, partIdle, partGrowth}
-
-// has reports whether a part has been measured.
-func (r *results) has(part string) bool {
-	return map[string]bool{
-		partParse: r.parse != nil, partAppend: r.appendTo != nil, partPolicy: r.policies != nil, partConns: r.conns != nil,
-		partCalls: r.together != nil, partRelay: r.relays != nil, partWeb: r.web != nil, partIdle: r.idle != nil, partGrowth: r.pending != nil,
-	}[part]
+var parts = []part{
+	{partBacklog, 50 * time.Second, measureBacklog},
+	{partLate, 75 * time.Second, measureLate},
+	{partAttack, 150 * time.Second, measureAttack},
+	{partParse, 80 * time.Second, measureMicro(partParse)},
+	{partAppend, 70 * time.Second, measureMicro(partAppend)},
+	{partPolicy, 25 * time.Second, measureMicro(partPolicy)},
+	{partCalls, 60 * time.Second, measureCalls},
+	{partRelay, 90 * time.Second, measureRelays},
+	{partWeb, 50 * time.Second, measureWeb},
+	{partScale, 120 * time.Second, measureScale},
+	{partSockets, 60 * time.Second, measureSockets},
 }
 
 func main() {
@@ -47,114 +63,105 @@ func main() {
 	if ranRole() {
 		return
 	}
-	only := flag.String("only", strings.Join(parts, ","), "parts to measure")
+	var names []string
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	only := flag.String("only", strings.Join(names, ","), "parts to measure")
 	quick := flag.Bool("quick", false, "measure too little for figures to mean anything")
-	out := flag.String("o", "", "file to write the page to; standard output if empty")
+	results := flag.String("results", resultsDir, "folder of the figures")
+	docs := flag.String("docs", "../docs", "folder of the page; nothing is written if empty")
+	judge := flag.Bool("marks", false, "only tell which marks are reached")
 	flag.Parse()
-	text, err := run(strings.Split(*only, ","), *quick)
+	err := error(nil)
+	if !*judge {
+		err = measureParts(strings.Split(*only, ","), *quick, *results)
+	}
+	if err == nil {
+		err = report(*results, *docs, *judge)
+	}
 	if err != nil {
-		log.Fatal(err)
-	}
-	if *out == "" {
-		fmt.Print(text)
-		return
-	}
-	if err := os.WriteFile(*out, []byte(text), 0o644); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// run measures the parts and returns the page.
-func run(only []string, quick bool) (text string, err error) {
+// measureParts measures the parts and stores their figures.
+func measureParts(only []string, quick bool, results string) error {
+	var wanted []part
+	var c clock
 	for _, name := range only {
-		if !slices.Contains(parts, name) {
-			return "", fmt.Errorf("there is no part %q: there are %s", name, strings.Join(parts, ", "))
+		i := slices.IndexFunc(parts, func(p part) bool { return p.name == name })
+		switch {
+		case i >= 0:
+			wanted = append(wanted, parts[i])
+			c.left += parts[i].takes
+		case name != "":
+			return fmt.Errorf("there is no part %q", name)
 		}
 	}
 	dir, err := os.MkdirTemp("", "compare")
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer os.RemoveAll(dir)
-	r := new(results)
-	load := loadAverage()
-	started := time.Now()
-	for _, name := range parts {
-		if !slices.Contains(only, name) {
-			continue
-		}
-		log.Printf("%5.0f s: %s", time.Since(started).Seconds(), name)
-		if err := r.measure(name, quick, dir); err != nil {
-			return "", fmt.Errorf("%s: %w", name, err)
+	for _, p := range wanted {
+		about := aboutMachine()
+		c.begin(p)
+		f := newFigures()
+		m := &measuring{f, quick, dir, func(done, all int) { c.step(p, done, all) }}
+		var absent missing
+		switch err := m.run(p); {
+		case errors.As(err, &absent):
+			log.Printf("%s isn't measured: %v", p.name, absent)
+		case err != nil:
+			return fmt.Errorf("%s: %w", p.name, err)
+		default:
+			if err := store(results, p.name, f.format(p.name, about)); err != nil {
+				return err
+			}
 		}
 	}
-	about := setup(load)
-	if quick {
-		about += "\n\nMeasured with -quick: **the figures mean nothing.**"
-	}
-	return page(r, about), nil
+	return nil
 }
 
-// measure measures one part. That a program for it isn't installed is no error, but is noted.
-func (r *results) measure(part string, quick bool, dir string) (err error) {
+// run measures a part; check's panics become its error.
+func (m *measuring) run(p part) (err error) {
 	defer func() {
-		var absent missing
 		switch failed := recover().(type) {
 		case nil:
 		case failure:
 			err = failed
 		case missing:
-			absent = failed
-			r.missing = append(r.missing, part+", because "+absent.Error())
+			err = failed
 		default:
 			panic(failed)
 		}
 	}()
-	// Rounds many enough for a median that stays, slices long enough to be measured.
-	micro, net := effort{121, 3 * time.Millisecond}, effort{25, 150 * time.Millisecond}
-	relaySize, straceSize, straceConns := int64(64<<20), int64(16<<20), 200
-	idleRounds, idleConns := 3, []int{1000, 15_000}
-	webRounds, webEach := 9, 2*time.Second
-	if quick {
-		micro, net = effort{1, 100 * time.Microsecond}, effort{1, time.Millisecond}
-		relaySize, straceSize, straceConns = 1<<20, 1<<20, 20
-		idleRounds, idleConns = 1, []int{10, 100}
-		webRounds, webEach = 1, time.Second
+	p.measure(m)
+	return nil
+}
+
+// report writes the page and the charts, unless it is only to judge, and tells the marks.
+func report(results, docs string, judge bool) error {
+	records, err := readRecords(results)
+	if err != nil {
+		return err
 	}
-	switch part {
-	case partParse:
-		log.SetOutput(io.Discard) // armon logs every refusal
-		defer log.SetOutput(os.Stderr)
-		r.parse = measureParse(micro)
-	case partAppend:
-		r.appendTo = measureAppend(micro)
-	case partPolicy:
-		r.policies = measurePolicies(micro)
-	case partConns:
-		r.conns = measureConns(net, quick)
-	case partCalls:
-		together, apart := map[string]map[string]float64{}, map[string]map[string]float64{}
-		for _, kind := range wrappers {
-			together[kind] = syscallsOf(dir, kind, true, straceConns)
-			apart[kind] = syscallsOf(dir, kind, false, straceConns)
+	if !judge && docs != "" {
+		datagrams, err := os.ReadFile(filepath.Join(results, "datagrams.md"))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
 		}
-		r.together, r.apart = together, apart
-	case partRelay:
-		relays := measureRelays(effort{net.rounds, 0}, dir, relaySize)
-		traceRelays(relays, dir, straceSize)
-		r.relays = relays
-	case partWeb:
-		r.web = measureWeb(webRounds, webEach, dir)
-	case partIdle:
-		if most := descriptors() - 100; idleConns[len(idleConns)-1] > most {
-			return fmt.Errorf("%w: %d idle connections need more than the %d descriptors that RLIMIT_NOFILE allows", errors.ErrUnsupported, idleConns[len(idleConns)-1], most+100)
+		if err := drawCharts(records, filepath.Join(docs, "charts")); err != nil {
+			return err
 		}
-		r.idle = measureIdle(idleRounds, idleConns)
-	case partGrowth:
-		pending := measurePending(net, quick)
-		r.cpus = measureCPUs(net)
-		r.pending = pending
+		page := filepath.Join(docs, "performance.md")
+		text := writePage(records, string(datagrams))
+		if err := os.WriteFile(page, []byte(text), 0o644); err != nil {
+			return err
+		}
 	}
+	fmt.Print("\nMarks (CONTRIBUTING.md):\n\n", judgement(records))
 	return nil
 }
 
@@ -162,5 +169,5 @@ func (r *results) measure(part string, quick bool, dir string) (err error) {
 func descriptors() int {
 	var limit syscall.Rlimit
 	check(syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
-	return int(limit.Max)
+	return int(min(limit.Max, 1<<30))
 }

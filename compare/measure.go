@@ -1,36 +1,23 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
-	"runtime"
+	"os"
 	"slices"
+	"strings"
 	"time"
 )
 
-// effort is how long and how often things are measured.
-type effort struct {
-	rounds int           // of the interleaved repetitions
-	slice  time.Duration // for one contender in one round
-}
-
-// A contender is one way to do a piece of work.
-type contender struct {
-	name string
-	run  func(n int) // does it n times
-}
-
-// A series has one figure for each round.
+// A series has one number for each round.
 type series []float64
-
-// sorted returns the figures in ascending order.
-func (s series) sorted() series { return slices.Sorted(slices.Values(s)) }
 
 func (s series) quantile(q float64) float64 {
 	if len(s) == 0 {
 		return math.NaN()
 	}
-	sorted := s.sorted()
+	sorted := slices.Sorted(slices.Values(s))
 	at := q * float64(len(sorted)-1)
 	low := int(at)
 	high := min(low+1, len(sorted)-1)
@@ -60,85 +47,100 @@ func (s series) minus(base series) series {
 	return d
 }
 
-// A score is what one contender needed for a piece of work, once.
-type score struct {
-	name   string
-	ns     series
-	allocs float64
-	bytes  float64
-}
-
 // turns returns the order of n contenders in a round: another one each time, so that nobody
-// always comes first or behind the same one, and the same in every run.
+// always comes first or after the same one, and the same in every run.
 func turns(round, n int) []int { return rand.New(rand.NewPCG(uint64(round), uint64(n))).Perm(n) }
 
-// work is a piece of work, who does it, and what they needed for it.
-type work struct {
-	name       string
-	contenders []contender
-	scores     []score
+// A figure says what a series is of: a contender at a piece of work, in a unit.
+type figure struct{ work, by, unit string }
+
+// figures are what was measured in one part, in the order in which it came.
+type figures struct {
+	order  []figure
+	series map[figure]series
 }
 
-// of returns the score of a contender, or nil.
-func (w work) of(name string) *score {
-	for i := range w.scores {
-		if w.scores[i].name == name {
-			return &w.scores[i]
-		}
+func newFigures() *figures { return &figures{series: map[figure]series{}} }
+
+func (f *figures) add(work, by, unit string, x float64) {
+	key := figure{work, by, unit}
+	if _, ok := f.series[key]; !ok {
+		f.order = append(f.order, key)
 	}
-	return nil
+	f.series[key] = append(f.series[key], x)
 }
 
-// compete measures all contenders at all works in turn, round after round, so that the works
-// too can be compared with each other.
-func compete(e effort, works []work) []work {
-	type one struct {
-		contender
-		*score
-		times int
-	}
-	var all []one
-	for i := range works {
-		w := &works[i]
-		w.scores = make([]score, len(w.contenders))
-		for k, c := range w.contenders {
-			times := calibrate(c.run, e.slice)
-			allocs, bytes := allocations(c.run, min(times, 1000))
-			w.scores[k] = score{name: c.name, allocs: allocs, bytes: bytes}
-			all = append(all, one{c, &w.scores[k], times})
-		}
-	}
-	for round := range e.rounds {
-		for _, i := range turns(round, len(all)) {
-			c := all[i]
-			start := time.Now()
-			c.run(c.times)
-			c.ns = append(c.ns, float64(time.Since(start).Nanoseconds())/float64(c.times))
-		}
-	}
-	runtime.KeepAlive(sink)
-	return works
+// of returns a series, which is empty if there is none.
+func (f *figures) of(work, by, unit string) series { return f.series[figure{work, by, unit}] }
+
+// ratio returns the series of a contender over another's.
+func (f *figures) ratio(work, by, base, unit string) series {
+	return f.of(work, by, unit).over(f.of(work, base, unit))
 }
 
-// calibrate returns how many times run does its work in about d.
-func calibrate(run func(n int), d time.Duration) int {
-	for n := 1; ; n *= 2 {
-		start := time.Now()
-		run(n)
-		if took := time.Since(start); took >= d/4 || n > 1<<30 {
-			return max(1, int(float64(n)*float64(d)/float64(max(took, 1))))
+// works returns what was done, in order.
+func (f *figures) works() []string {
+	var all []string
+	for _, key := range f.order {
+		if !slices.Contains(all, key.work) {
+			all = append(all, key.work)
 		}
+	}
+	return all
+}
+
+// measuring is one part being measured.
+type measuring struct {
+	*figures
+	quick bool   // so little that the figures mean nothing
+	dir   string // for files
+	step  func(done, all int)
+}
+
+// many returns n, or little if quick.
+func (m *measuring) many(n, little int) int {
+	if m.quick {
+		return little
+	}
+	return n
+}
+
+// inTurn has n contenders each do their turn, in every round, and tells how far it is.
+func (m *measuring) inTurn(rounds, n int, turn func(i int)) {
+	for round := range rounds {
+		for _, i := range turns(round, n) {
+			turn(i)
+		}
+		m.step(round+1, rounds)
 	}
 }
 
-// allocations returns the heap allocations and bytes of doing the work once.
-func allocations(run func(n int), n int) (count, bytes float64) {
-	run(n)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	run(n)
-	runtime.ReadMemStats(&after)
-	// What the program does beside must not turn a 0 into 0.001.
-	round := func(x uint64) float64 { return math.Round(float64(x)/float64(n)*100) / 100 }
-	return round(after.Mallocs - before.Mallocs), round(after.TotalAlloc - before.TotalAlloc)
+// A clock tells on standard error what is measured and how much time is left.
+type clock struct {
+	began time.Time
+	left  time.Duration // of the parts after this one, by what they usually take
+	last  time.Time
+}
+
+func (c *clock) begin(p part) {
+	c.left -= p.takes
+	c.began, c.last = time.Now(), time.Time{}
+	c.say(p, 0)
+}
+
+// step is called when done of all rounds are over.
+func (c *clock) step(p part, done, all int) {
+	if time.Since(c.last) > 5*time.Second || done == all {
+		c.say(p, float64(done)/float64(all))
+	}
+}
+
+func (c *clock) say(p part, done float64) {
+	c.last = time.Now()
+	rest := time.Duration(float64(p.takes) * (1 - done))
+	if done > 0.1 {
+		rest = time.Duration(float64(time.Since(c.began)) * (1 - done) / done)
+	}
+	fmt.Fprintf(os.Stderr, "%s%s %3.0f %%, about %.0f s left in all\n", p.name,
+		strings.Repeat(" ", max(0, 10-len(p.name))), 100*done, (rest + c.left).Seconds())
 }

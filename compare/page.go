@@ -2,316 +2,219 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
-	"runtime"
-	"runtime/debug"
+	"slices"
 	"strings"
 )
 
-// page writes what was measured as Markdown.
-func page(r *results, setup string) string {
-	var p strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&p, format+"\n", args...) }
-	line("# Performance")
-	line("")
-	line("Written by `make bench` (`cd compare && go run . -o ../docs/performance.md`), which measures everything below")
-	line("in one run: nothing here is typed by hand. The contenders take turns, round after round. A time is the median of the")
-	line("rounds, ± the distance between its quartiles, and a ratio the median of the ratios within each round, so that")
-	line("what disturbs the machine disturbs both sides of it.")
-	line("")
-	line("%s", setup)
-	line("")
-	line("## Marks")
-	line("")
-	line("| work | mark | measured | | command, in `compare` |")
-	line("|---|---|---|---|---|")
-	for _, m := range marks {
-		figure, verdict := "not measured", "–"
-		if r.has(m.part) {
-			var pass bool
-			figure, pass = m.measure(r)
-			verdict = "**short**"
-			if pass {
-				verdict = "pass"
-			}
-		}
-		line("| %s | %s | %s | %s | `go run . -only %s` |", m.work, m.want, figure, verdict, m.part)
-	}
-	for _, m := range r.missing {
-		line("")
-		line("Not measured: %s.", m)
-	}
-	if r.parse != nil {
-		line("")
-		line("## Parse")
-		line("")
-		line("ns for one header, and allocations if there are any. The C sample is the receiver of the spec's section 9 (`csample/`, gcc -O2,")
-		line("inet_pton for version 1); it leaves the addresses in a struct of its caller, and the libraries do in what they return. In the rows with")
-		line("*source kept* the caller then copies the source address: for this library, whose Parse returns a Header and not a")
-		line("pointer to one, that copies the whole Header. armon has no parser apart from its connections, and knows version 1 only;")
-		line("its figures have a connection in them. A contender that doesn't find what is in a header has no figure.")
-		line("")
-		workTable(line, r.parse, []string{nameOurs, namePires, nameArmon, nameMastercactapus, nameC})
-	}
-	if r.appendTo != nil {
-		line("")
-		line("## AppendTo")
-		line("")
-		line("ns for one header: AppendTo to a buffer with room, pires' Format, mastercactapus' WriteTo to io.Discard. A")
-		line("contender that doesn't write the same bytes has no figure.")
-		line("")
-		workTable(line, r.appendTo, []string{nameOurs, namePires, nameMastercactapus})
-	}
-	if r.conns != nil {
-		connTables(line, r)
-	}
-	if r.together != nil {
-		callTables(line, r)
-	}
-	if r.web != nil {
-		line("")
-		line("## HTTP, keep-alive")
-		line("")
-		line("wrk with 32 connections, HAProxy in TCP mode and the server share the machine.")
-		line("")
-		line("| way | requests/s | of bare behind HAProxy | 99th percentile |")
-		line("|---|---|---|---|")
-		var bare series
-		for _, s := range r.web {
-			if s.name == siteBare {
-				bare = s.requests
-			}
-		}
-		for _, s := range r.web {
-			line("| %s | %.0f ± %.0f %% | %.3f | %.2f ms |", s.name, s.requests.median(), 100*s.requests.spread(), s.requests.over(bare).median(), s.latency.median()/1e6)
-		}
-	}
-	if r.relays != nil {
-		relayTable(line, r)
-	}
-	if r.idle != nil {
-		line("")
-		line("## Idle connections")
-		line("")
-		line("Bytes of heap and stacks for a connection whose header has been read, with its goroutine waiting in Read; bare without a header.")
-		line("")
-		line("| connections | %s |", strings.Join(wrappers, " | "))
-		line("|---|%s", strings.Repeat("---|", len(wrappers)))
-		for _, m := range r.idle {
-			cells := make([]string, len(wrappers))
-			for i, kind := range wrappers {
-				cells[i] = fmt.Sprintf("%.0f", m.bytes[kind].median())
-				if kind != nameBare {
-					cells[i] += fmt.Sprintf(" (%+.0f)", m.bytes[kind].minus(m.bytes[nameBare]).median())
-				}
-			}
-			line("| %s | %s |", grouped(m.conns), strings.Join(cells, " | "))
-		}
-	}
-	if r.policies != nil {
-		line("")
-		line("## Policies")
-		line("")
-		line("ns for one decision; half of the peers are in a prefix, in random order.")
-		line("")
-		workTable(line, r.policies, []string{nameTrust, nameRules, namePires})
-	}
-	if r.pending != nil {
-		line("")
-		line("## Growth")
-		line("")
-		line("µs for a short connection, header and payload in one write. While others are connected and have sent nothing, 8 at once:")
-		line("")
-		growthTable(line, r.pending)
-		line("")
-		line("64 at once, by the CPUs that there are:")
-		line("")
-		growthTable(line, r.cpus)
-	}
-	return p.String()
+// A page is Markdown being written, from the figures of all parts.
+type page struct {
+	strings.Builder
+	all map[string]*record
 }
 
-func workTable(line func(string, ...any), works []work, names []string) {
-	line("| work | %s |", strings.Join(names, " | "))
-	line("|---|%s", strings.Repeat("---|", len(names)))
-	for _, w := range works {
-		cells := make([]string, len(names))
-		for i, name := range names {
-			s := w.of(name)
-			if s == nil {
-				cells[i] = "–"
-				continue
-			}
-			cells[i] = fmt.Sprintf("%.1f ± %.0f %%", s.ns.median(), 100*s.ns.spread())
-			if s.ns.median() >= 1000 {
-				cells[i] = fmt.Sprintf("%s ± %.0f %%", grouped(int(s.ns.median())), 100*s.ns.spread())
-			}
-			if i > 0 {
-				cells[i] += fmt.Sprintf(", %.2gx", s.ns.over(w.of(names[0]).ns).median())
-				if x := s.ns.over(w.of(names[0]).ns).median(); x >= 10 {
-					cells[i] = strings.TrimSuffix(cells[i], fmt.Sprintf("%.2gx", x)) + fmt.Sprintf("%.0fx", x)
-				}
-			}
-			if s.allocs > 0 {
-				cells[i] += fmt.Sprintf(", %.0f allocs", s.allocs)
-			}
-		}
-		line("| %s | %s |", w.name, strings.Join(cells, " | "))
+func (p *page) line(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
+
+// section begins a section if its part has been measured, and returns its figures.
+func (p *page) section(title, part string) (*figures, bool) {
+	if p.all[part] == nil {
+		return nil, false
+	}
+	p.line("\n## %s\n", title)
+	return p.all[part].figures, true
+}
+
+// command says how a section's figures are measured again.
+func (p *page) command(part string) {
+	p.line("\n`go run . -only %s`, load average before: %s.", part, p.all[part].about["load"])
+}
+
+func (p *page) chart(file, alt string) { p.line("\n![%s](charts/%s.svg)\n", alt, file) }
+
+// figuresOf returns a part's figures: none if it hasn't been measured.
+func figuresOf(all map[string]*record, part string) *figures {
+	if r := all[part]; r != nil {
+		return r.figures
+	}
+	return newFigures()
+}
+
+// writePage writes the page. datagrams is the last section's table.
+func writePage(all map[string]*record, datagrams string) string {
+	p := &page{all: all}
+	p.line("# Performance")
+	p.line("")
+	p.answers()
+	p.method()
+	p.connections()
+	p.attacks()
+	p.parsing()
+	p.lateHeaders()
+	p.growth()
+	p.more()
+	if datagrams != "" {
+		p.line("\n## Datagrams\n")
+		p.line("Served by a PacketConn and by a bare `*net.UDPConn` in turn, `go run ./udp` in " +
+			"`compare`: read alone, and read and answered.\n")
+		p.WriteString(datagrams)
+	}
+	return strings.TrimRight(p.String(), "\n") + "\n"
+}
+
+// answers are what a user wants to know.
+func (p *page) answers() {
+	if f := figuresOf(p.all, partBacklog); len(f.order) > 0 {
+		p.line("- **What does a connection cost?** %s of CPU time more than without a PROXY header,",
+			percent(f.ratio(backlogV2, nameOurs, nameBare, unitCPU).median()))
+		p.line("  to accept it, ask who it is, read and close it (pires: %s).",
+			percent(f.ratio(backlogV2, namePires, nameBare, unitCPU).median()))
+	}
+	if f := figuresOf(p.all, partParse); len(f.order) > 0 {
+		p.line("- **How does it compare?** It parses a version 2 header in %s ns, pires in %s; one "+
+			"of version 1 in %s ns, pires",
+			number(f.of("v2 TCP4", nameOurs, unitNs).median()), number(f.of("v2 "+
+				"TCP4", namePires, unitNs).median()),
+			number(f.of("v1 TCP4", nameOurs, unitNs).median()))
+		p.line("  in %s. It allocates nothing for that.", number(f.of("v1 "+
+			"TCP4", namePires, unitNs).median()))
+	}
+	if f := figuresOf(p.all, partAttack); len(f.order) > 0 {
+		p.line("- **What happens under attack?** While 5,000 peers connect and send half a header, " +
+			"a good client's connection takes")
+		p.line("  %.2f times what it takes at a bare listener under the same attack, and of the "+
+			"peers %s are kept instead of %s.",
+			f.ratio(attackHalf, nameOurs, nameBare, unitMedian).median(),
+			grouped(int(f.of(attackHalf, nameOurs, unitHeld).median())),
+			grouped(int(f.of(attackHalf, nameBare, unitHeld).median())))
 	}
 }
 
-func connTables(line func(string, ...any), r *results) {
-	line("")
-	line("## Short connections")
-	line("")
-	line("A client in another process dials, writes header and 32 bytes, reads 32 bytes and the end; the server accepts, asks for RemoteAddr,")
-	line("reads, answers and closes. The server has one CPU and the clients have the other. The bare listener gets the same")
-	line("bytes, and its user reads the header as if it were payload; armon gets a version 1 header. CPU is that of the server's process.")
-	for _, c := range r.conns {
-		line("")
-		line("%s:", strings.ToUpper(c.name[:1])+c.name[1:])
-		line("")
-		line("| | µs for one | over bare | CPU µs | over bare | allocations | bytes |")
-		line("|---|---|---|---|---|---|---|")
-		for _, kind := range wrappers {
-			times, cpu := c.times[kind], c.cpu[kind]
-			line("| %s | %.1f ± %.0f %% | %s | %.1f ± %.0f %% | %s | %.1f | %.0f |", kind, times.median()/1e3, 100*times.spread(),
-				percent(times.over(c.times[nameBare]).median()), cpu.median()/1e3, 100*cpu.spread(),
-				percent(cpu.over(c.cpu[nameBare]).median()), c.allocs[kind], c.bytes[kind])
-		}
-	}
-}
-
-func callTables(line func(string, ...any), r *results) {
-	line("")
-	line("## System calls of a short connection")
-	line("")
-	line("Counted by strace, without those of the scheduler (futex, epoll_wait, nanosleep).")
-	for _, t := range []struct {
-		title string
-		calls map[string]map[string]float64
-	}{{"Header and payload have arrived before the connection is accepted:", r.together}, {"The server waits for the header, and then for the payload:", r.apart}} {
-		names := map[string]bool{}
-		for _, calls := range t.calls {
-			for name, n := range calls {
-				if n >= 0.05 {
-					names[name] = true
-				}
+func (p *page) method() {
+	p.line("\n## Method\n")
+	p.line("What is compared takes turns within a round, a figure is the median over the rounds " +
+		"with the distance between its")
+	p.line("quartiles, and a ratio the median of the ratios within each round, so that what " +
+		"disturbs the machine disturbs both")
+	p.line("sides. *bare* is a listener of package net whose user reads the header as if it were " +
+		"payload. Servers and clients are")
+	p.line("processes of their own, each on its CPU where it says nothing else, and `make bench` " +
+		"measures and writes it all.\n")
+	var machines, versions []string
+	for _, part := range parts {
+		if r := p.all[part.name]; r != nil {
+			a := r.about
+			machine := fmt.Sprintf("%s CPUs, %s, %s/%s, "+
+				"%s", a["cpus"], a["cpu"], a["goos"], a["goarch"], a["kernel"])
+			if !slices.Contains(machines, machine) {
+				machines = append(machines, machine)
+			}
+			if !slices.Contains(versions, a["versions"]) {
+				versions = append(versions, a["versions"])
 			}
 		}
-		columns := sortedKeys(names)
-		line("")
-		line("%s", t.title)
-		line("")
-		line("| | %s |", strings.Join(columns, " | "))
-		line("|---|%s", strings.Repeat("---|", len(columns)))
-		for _, kind := range wrappers {
-			cells := make([]string, len(columns))
-			for i, name := range columns {
-				cells[i] = fmt.Sprintf("%.1f", t.calls[kind][name])
-			}
-			line("| %s | %s |", kind, strings.Join(cells, " | "))
-		}
 	}
-}
-
-func relayTable(line func(string, ...any), r *results) {
-	line("")
-	line("## Relay and file")
-	line("")
-	line("µs for a megabyte from a client through the server to a client, and by strace which system calls put the bytes into the socket.")
-	line("io.CopyN hands a bare connection an io.LimitedReader, in which package net looks for its own types only: no wrapper can make it")
-	line("splice from a wrapped connection to a bare one. io.Copy does.")
-	line("")
-	line("| way | %s | %s | %s by | bare by | pires by |", nameBare, strings.Join(relayers[1:], " | "), nameOurs)
-	line("|---|%s", strings.Repeat("---|", len(relayers)+3))
-	for _, relay := range r.relays {
-		cells := make([]string, len(relayers))
-		for i, kind := range relayers {
-			cells[i] = fmt.Sprintf("%.0f ± %.0f %%", relay.times[kind].median(), 100*relay.times[kind].spread())
-			if kind != nameBare {
-				cells[i] += " (" + percent(relay.times[kind].over(relay.times[nameBare]).median()) + ")"
-			}
-		}
-		line("| %s | %s | %s | %s | %s |", relay.name, strings.Join(cells, " | "), carriers(relay.sent), carriers(relay.bare), carriers(relay.sentPires))
-	}
-}
-
-// carriers names the system calls that carried bytes, with their shares.
-func carriers(sent map[string]int64) string {
-	var texts []string
-	for _, name := range sortedKeys(sent) {
-		if share := carried(sent, name); share >= 0.001 {
-			texts = append(texts, fmt.Sprintf("%s %.1f %%", name, 100*share))
-		}
-	}
-	return strings.Join(texts, ", ")
-}
-
-func growthTable(line func(string, ...any), all []growth) {
-	line("| | %s |", strings.Join(growers, " | "))
-	line("|---|%s", strings.Repeat("---|", len(growers)))
-	for _, g := range all {
-		cells := make([]string, len(growers))
-		for i, kind := range growers {
-			times := g.times[kind]
-			cells[i] = fmt.Sprintf("%.1f ± %.0f %%, %.2fx", times.median()/1e3, 100*times.spread(), times.over(all[0].times[kind]).median())
-		}
-		line("| %s | %s |", g.name, strings.Join(cells, " | "))
-	}
-}
-
-// setup describes the machine, how busy it was before it all began, and what is compared.
-func setup(load string) string {
-	var lines []string
-	lines = append(lines, fmt.Sprintf("Machine: %d CPUs, %s, %s/%s, %s; load average before: %s.", runtime.NumCPU(), cpuModel(),
-		runtime.GOOS, runtime.GOARCH, firstLine("uname", "-sr"), load))
-	versions := []string{runtime.Version()}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, d := range info.Deps {
-			for _, name := range []string{namePires, nameArmon, nameMastercactapus} {
-				if strings.HasPrefix(d.Path, "github.com/"+name+"/") {
-					versions = append(versions, d.Path+" "+d.Version)
+	p.line("Machine: %s.\nVersions: %s.", strings.Join(machines, "; and "+
+		""), strings.Join(versions, "; and "))
+	var noisy []string
+	for _, part := range parts {
+		if r := p.all[part.name]; r != nil {
+			for _, by := range []string{nameOurs, nameBare} {
+				for _, work := range r.figures.works() {
+					for _, unit := range []string{unitNs, unitCPU} {
+						s := r.figures.of(work, by, unit)
+						if len(s) > 1 && s.spread() > 0.2 && !slices.Contains(noisy, part.name) {
+							noisy = append(noisy, part.name)
+						}
+					}
 				}
 			}
 		}
 	}
-	for _, tool := range [][]string{{"gcc", "--version"}, {"haproxy", "-v"}, {"wrk", "-v"}, {"strace", "-V"}} {
-		if v := firstLine(tool[0], tool[1:]...); v != "" {
-			versions = append(versions, strings.TrimSuffix(strings.Split(v, " Copyright")[0], " - https://haproxy.org/"))
+	if noisy != nil {
+		p.line("\nThis machine was shared with other work, and couldn't do better: in %s there are "+
+			"times whose quartiles lie more than 10 %%",
+			strings.Join(noisy, ", "))
+		p.line("from the median. The minimum is beside the median there, and the ratios hold within " +
+			"each round.")
+	}
+}
+
+func (p *page) connections() {
+	f, ok := p.section("What a connection costs", partBacklog)
+	if !ok {
+		return
+	}
+	p.chart("backlog", "CPU time of a connection over a bare listener's, by library")
+	p.line("500 connections that have sent header and 32 bytes wait in the kernel. One goroutine " +
+		"accepts them, asks for RemoteAddr,")
+	p.line("reads and closes; the time is what the process used of the CPU by getrusage, in the " +
+		"kernel and outside. Nobody waits,")
+	p.line("so no scheduler is in it. armon knows version 1 only, mastercactapus takes no TLVs.")
+	for _, h := range backlogHeaders {
+		p.line("\nHeader %s:\n", h.name)
+		p.line("| | CPU µs | least | over bare | allocations | bytes |\n|---|---|---|---|---|---|")
+		for _, kind := range h.able {
+			s := f.of(h.name, kind, unitCPU)
+			p.line("| %s | %.1f %s | %.1f | %s | %.1f | %.0f "+
+				"|", kind, s.median()/1e3, spread(s), slices.Min(s)/1e3,
+				percent(s.over(f.of(h.name, nameBare, unitCPU)).median()),
+				f.of(h.name, kind, unitConnAllocs).median(), f.of(h.name, kind, unitConnBytes).median())
 		}
 	}
-	lines = append(lines, "Versions: "+strings.Join(versions, "; ")+".")
-	return strings.Join(lines, "\n")
+	p.command(partBacklog)
 }
 
-func firstLine(name string, args ...string) string {
-	// Debian puts servers where not every user looks.
-	cmd := exec.Command(name, args...)
-	if cmd.Err != nil {
-		cmd = exec.Command("/usr/sbin/"+name, args...)
+func (p *page) attacks() {
+	f, ok := p.section("Under attack", partAttack)
+	if !ok {
+		return
 	}
-	out, _ := cmd.CombinedOutput()
-	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-	return strings.TrimSpace(line)
-}
-
-// loadAverage tells how many processes have run or waited for a CPU lately.
-func loadAverage() string {
-	b, err := os.ReadFile("/proc/loadavg")
-	if fields := strings.Fields(string(b)); err == nil && len(fields) > 0 {
-		return fields[0]
-	}
-	return "unknown"
-}
-
-func cpuModel() string {
-	b, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.Lines(string(b)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
+	p.chart("attack", "Time of a good client's connection under attack, by listener")
+	p.line("5,000 peers, each with an address of its own, connect as fast as they can, send half " +
+		"a header, and stay. A good")
+	p.line("client makes one connection after the other meanwhile: header and 32 bytes, an " +
+		"answer of 32 bytes, the end. `MaxPending`")
+	p.line("is 1,000: of the peers the Listener keeps that many, and closes the one that has " +
+		"waited longest for each new one. *lost* are")
+	p.line("the good client's connections that got no answer.\n")
+	p.line("| | | median µs | over bare | 99th percentile µs | over bare | peers kept | lost " +
+		"|\n|---|---|---|---|---|---|---|---|")
+	for _, work := range []string{attackNone, attackHalf} {
+		for _, kind := range attackContenders {
+			cells := []string{kind, work}
+			for _, unit := range []string{unitMedian, unitP99} {
+				s := f.of(work, kind, unit)
+				cells = append(cells, fmt.Sprintf("%.0f %s", s.median()/1e3, spread(s)),
+					fmt.Sprintf("%.2fx", f.ratio(work, kind, nameBare, unit).median()))
+			}
+			held, lost := "0", "0"
+			if work == attackHalf {
+				held = grouped(int(f.of(work, kind, unitHeld).median()))
+				lost = fmt.Sprintf("%.1f", f.of(work, kind, unitLost).median())
+			}
+			p.line("| %s | %s | %s |", strings.Join(cells, " | "), held, lost)
 		}
 	}
-	return "unknown model"
+	p.command(partAttack)
+}
+
+// spread writes how far the quartiles are apart.
+func spread(s series) string {
+	if len(s) < 3 {
+		return ""
+	}
+	return fmt.Sprintf("± %.0f %%", 50*s.spread())
+}
+
+// percent writes a ratio as what is more or less.
+func percent(x float64) string { return fmt.Sprintf("%+.1f %%", (x-1)*100) }
+
+// number writes a time with the digits that it deserves.
+func number(x float64) string {
+	if x >= 1000 {
+		return grouped(int(x + 0.5))
+	}
+	if x >= 100 {
+		return fmt.Sprintf("%.0f", x)
+	}
+	return fmt.Sprintf("%.1f", x)
 }

@@ -13,9 +13,9 @@ import (
 
 var policySizes = []int{1, 100, 10_000}
 
-// measurePolicies asks for peers of which half are in one of the prefixes, in no order that
-// could be foreseen. armon and mastercactapus have no policy that could be asked alone.
-func measurePolicies(e effort) []work {
+// policyWorks asks for peers of which half are in one of the prefixes, in no order that could be
+// foreseen. armon and mastercactapus have no policy that could be asked alone.
+func policyWorks() []work {
 	var all []work
 	for _, size := range policySizes {
 		random := rand.New(rand.NewPCG(1, uint64(size)))
@@ -23,7 +23,8 @@ func measurePolicies(e effort) []work {
 		texts := make([]string, size)
 		rules := make([]proxyproto.Rule, size)
 		for i := range prefixes {
-			addr := netip.AddrFrom4([4]byte{byte(1 + random.IntN(220)), byte(random.IntN(256)), byte(random.IntN(256)), 0})
+			addr := netip.AddrFrom4([4]byte{
+				byte(1 + random.IntN(220)), byte(random.IntN(256)), byte(random.IntN(256)), 0})
 			prefixes[i] = netip.PrefixFrom(addr, 24)
 			texts[i] = prefixes[i].String()
 			rules[i] = proxyproto.Rule{Prefix: prefixes[i], Action: proxyproto.Action(1 + i%4)}
@@ -31,7 +32,8 @@ func measurePolicies(e effort) []work {
 		const many = 1 << 12
 		peers, upstreams := make([]netip.AddrPort, many), make([]net.Addr, many)
 		for i := range peers {
-			b := [4]byte{byte(1 + random.IntN(220)), byte(random.IntN(256)), byte(random.IntN(256)), byte(i)}
+			b := [4]byte{
+				byte(1 + random.IntN(220)), byte(random.IntN(256)), byte(random.IntN(256)), byte(i)}
 			if i%2 == 0 {
 				b = prefixes[random.IntN(size)].Addr().As4()
 				b[3] = byte(i)
@@ -40,28 +42,30 @@ func measurePolicies(e effort) []work {
 			upstreams[i] = net.TCPAddrFromAddrPort(peers[i])
 		}
 		local := netip.MustParseAddrPort("192.0.2.1:443")
-		ours := func(name string, policy proxyproto.Policy) contender {
-			return contender{name, func(n int) {
-				for i := range n {
-					sink += int(policy(proxyproto.Peer{Addr: peers[i%many], Local: local}))
-				}
-			}}
+		do := func(by string, run func(n int)) {
+			all = append(all, work{task{Work: policyName(size), By: by}, run})
 		}
+		ours := func(by string, policy proxyproto.Policy) {
+			do(by, func(n int) {
+				for i := range n {
+					kept.n += int(policy(proxyproto.Peer{Addr: peers[i%many], Local: local}))
+				}
+			})
+		}
+		ours(nameTrust, proxyproto.Trust(prefixes...))
+		ours(nameRules, proxyproto.Rules(proxyproto.Reject, rules...))
 		other, err := pires.TrustProxyHeaderFromRanges(texts)
 		check(err)
 		downstream := net.TCPAddrFromAddrPort(local)
-		all = append(all, work{name: policyName(size), contenders: []contender{
-			ours(nameTrust, proxyproto.Trust(prefixes...)),
-			ours(nameRules, proxyproto.Rules(proxyproto.Reject, rules...)),
-			{namePires, func(n int) {
-				for i := range n {
-					action, _ := other(pires.ConnPolicyOptions{Upstream: upstreams[i%many], Downstream: downstream})
-					sink += int(action)
-				}
-			}},
-		}})
+		do(namePires, func(n int) {
+			for i := range n {
+				action, _ := other(pires.ConnPolicyOptions{
+					Upstream: upstreams[i%many], Downstream: downstream})
+				kept.n += int(action)
+			}
+		})
 	}
-	return compete(e, all)
+	return all
 }
 
 const (

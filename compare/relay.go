@@ -1,28 +1,20 @@
 package main
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 )
 
-var errLate = errors.New("the server took too long")
-
 // A relaying is a way that bytes take through a server.
 type relaying struct {
-	name       string
-	handler    string
-	from, to   bool // whether that side is the contender's and not bare
-	nets       bool // package net alone decides what carries the bytes
-	times      map[string]series
-	sent, bare map[string]int64 // bytes that went into sockets, by system call: ours and bare
-	calls      map[string]int
-	bareCalls  map[string]int
-	sentPires  map[string]int64
+	name     string
+	handler  string
+	from, to bool // whether that side is the contender's and not bare
+	nets     bool // package net alone decides what carries the bytes
 }
 
-func relayings() []*relaying {
-	return []*relaying{
+func relayings() []relaying {
+	return []relaying{
 		{name: "io.Copy, from a wrapped connection", handler: "relay", from: true},
 		{name: "io.Copy, to a wrapped connection", handler: "relay", to: true},
 		{name: "io.Copy, between two", handler: "relay", from: true, to: true},
@@ -36,7 +28,7 @@ func relayings() []*relaying {
 var relayers = []string{nameBare, nameOurs, namePires, nameArmon}
 
 // start makes the listeners that a relaying needs, and returns what the client is to do.
-func (r *relaying) start(server *helper, kind, file string, size int64) request {
+func (r relaying) start(server *helper, kind, file string, size int64) request {
 	side := func(wrapped bool) (string, []byte) {
 		if !wrapped || kind == nameBare {
 			return nameBare, nil
@@ -66,44 +58,47 @@ func bigFile(dir string, size int64) string {
 	return file
 }
 
-// measureRelays takes the time of sending size bytes.
-func measureRelays(e effort, dir string, size int64) []*relaying {
-	file := bigFile(dir, size)
-	server, client := startHelper("server", firstCPU), startHelper("client", secondCPU)
+const (
+	unitRelay   = "µs/MB"
+	suffixBytes = "-share" // of the bytes that a system call has put into a socket
+)
+
+// measureRelays takes the time of sending many bytes, and finds out which system calls carry them.
+func measureRelays(m *measuring) {
+	size, traceSize := int64(m.many(64<<20, 1<<20)), int64(m.many(16<<20, 1<<20))
+	file := bigFile(m.dir, size)
+	server := m.start("server", firstCPU, urgent)
 	defer server.stop()
+	client := m.start("client", secondCPU, urgent)
 	defer client.stop()
 	all := relayings()
+	var reqs []request
 	for _, r := range all {
-		r.times = map[string]series{}
-		reqs := make([]request, len(relayers))
-		for i, kind := range relayers {
-			reqs[i] = r.start(server, kind, file, size)
-			client.ask(reqs[i])
+		for _, kind := range relayers {
+			reqs = append(reqs, r.start(server, kind, file, size))
 		}
-		for round := range e.rounds {
-			for _, i := range turns(round, len(relayers)) {
-				took := client.ask(reqs[i]).Elapsed
-				r.times[relayers[i]] = append(r.times[relayers[i]], took.Seconds()*1e6/(float64(size)/1e6))
+	}
+	for _, req := range reqs {
+		client.ask(req)
+	}
+	m.inTurn(m.many(9, 1), len(reqs), func(i int) {
+		r, kind := all[i/len(relayers)], relayers[i%len(relayers)]
+		took := client.ask(reqs[i]).Elapsed
+		m.add(r.name, kind, unitRelay, took.Seconds()*1e6/(float64(size)/1e6))
+	})
+	for _, r := range all {
+		for _, kind := range []string{nameBare, nameOurs, namePires} {
+			sent := r.trace(m.dir, kind, traceSize).sent
+			for call := range sent {
+				m.add(r.name, kind, call+suffixBytes, carried(sent, call))
 			}
 		}
 	}
-	return all
 }
 
-// traceRelays finds out which system calls carry the bytes.
-func traceRelays(all []*relaying, dir string, size int64) {
-	for _, r := range all {
-		ours := r.trace(dir, nameOurs, size)
-		r.sent, r.calls = ours.sent, ours.calls
-		bare := r.trace(dir, nameBare, size)
-		r.bare, r.bareCalls = bare.sent, bare.calls
-		r.sentPires = r.trace(dir, namePires, size).sent
-	}
-}
-
-func (r *relaying) trace(dir, kind string, size int64) trace {
+func (r relaying) trace(dir, kind string, size int64) trace {
 	file := bigFile(dir, size)
-	client := startHelper("client", anyCPU)
+	client := startHelper("client", anyCPU, ordinary)
 	defer client.stop()
 	return traced(dir, func(server *helper) {
 		req := r.start(server, kind, file, size)
@@ -113,12 +108,8 @@ func (r *relaying) trace(dir, kind string, size int64) trace {
 	})
 }
 
-// io.CopyN hands a *net.TCPConn an io.LimitedReader, in which that looks for its own types only:
-// from a wrapped connection to a bare one no wrapper can make it splice.
-const netsNote = "io.CopyN to a bare connection excepted"
-
 // zeroCopy is the system call that must carry a relaying's bytes.
-func (r *relaying) zeroCopy() string {
+func (r relaying) zeroCopy() string {
 	if r.handler == "file" {
 		return "sendfile"
 	}

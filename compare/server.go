@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -17,11 +19,10 @@ import (
 	armon "github.com/armon/go-proxyproto"
 	mastercactapus "github.com/mastercactapus/proxyprotocol"
 	pires "github.com/pires/go-proxyproto"
+	"golang.org/x/sys/unix"
+
 	"github.com/seed2e8fe8ee/proxyproto"
 )
-
-// nameLazy is the library with Config.Lazy set.
-const nameLazy = "proxyproto, lazy"
 
 // wrap makes a contender's listener around ln. All trust the loopback addresses and are patient.
 func wrap(kind string, ln net.Listener, maxPending int) (net.Listener, error) {
@@ -61,23 +62,23 @@ func headerFor(kind string) []byte {
 const lenPayload = 32
 
 // wantFor returns how many bytes a contender's user sees of a header and a payload.
-func wantFor(kind string) int {
+func wantFor(kind string, header []byte) int {
 	if kind == nameBare {
-		return len(headerFor(kind)) + lenPayload
+		return len(header) + lenPayload
 	}
 	return lenPayload
 }
 
 // server is the helper that accepts.
 type server struct {
-	accepted  atomic.Int64
-	listeners []*serving
+	arrived, done atomic.Int64
+	listeners     []*serving
 }
 
 // serving is a listener and what is done with its connections.
 type serving struct {
 	server *server
-	ln     net.Listener
+	all    []net.Listener // one for each socket
 	req    request
 	sink   net.Listener // for a relay: where the other connection comes from
 }
@@ -92,18 +93,17 @@ func (s *server) handle(req request) (reply, error) {
 		for _, l := range s.listeners {
 			if l.req.Hold {
 				l.req.Hold = false
-				go l.serve()
+				go l.serve(l.all[0])
 			}
 		}
 		return reply{}, nil
+	case "drain":
+		return s.drain(req)
 	case "mark":
 		os.Stat(markFile)
 		return reply{}, nil
 	case "stat":
 		return s.stat(), nil
-	case "collect once":
-		runtime.GC()
-		return reply{}, nil
 	case "collect":
 		// Pools give up what they keep at the second collection.
 		for range 3 {
@@ -116,47 +116,147 @@ func (s *server) handle(req request) (reply, error) {
 
 // listen opens a listener on an address that nothing else uses.
 func (s *server) listen(req request) (reply, error) {
-	inner, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+os.Getpid()>>8%250, 1+os.Getpid()%250, 1+len(s.listeners)%250))
-	if err != nil {
-		return reply{}, err
+	l := &serving{server: s, req: req}
+	pid, n := os.Getpid(), len(s.listeners)
+	address := fmt.Sprintf("127.%d.%d.%d:0", 1+pid>>8%250, 1+pid%250, 1+n%250)
+	config := net.ListenConfig{}
+	if req.Sockets > 0 {
+		config.Control = shareAddress
 	}
-	ln, err := wrap(req.Kind, inner, req.MaxPending)
-	if err != nil {
-		return reply{}, err
+	for range max(1, req.Sockets) {
+		inner, err := config.Listen(context.Background(), "tcp", address)
+		if err != nil {
+			return reply{}, err
+		}
+		address = inner.Addr().String()
+		ln, err := wrap(req.Kind, counted{inner, &s.arrived}, req.MaxPending)
+		if err != nil {
+			return reply{}, err
+		}
+		l.all = append(l.all, ln)
 	}
-	l := &serving{server: s, ln: ln, req: req}
 	s.listeners = append(s.listeners, l)
 	if req.Handler == "relay" || req.Handler == "relay n" {
-		l.sink = s.listeners[len(s.listeners)-2].ln
+		l.sink = s.listeners[len(s.listeners)-2].all[0]
 	}
 	if !req.Hold && req.Handler != "sink" {
-		go l.serve()
+		go l.serve(l.all[0])
 	}
-	return reply{Addr: inner.Addr().String()}, nil
+	return reply{Addr: address}, nil
+}
+
+// shareAddress lets several sockets listen on one address.
+func shareAddress(_, _ string, c syscall.RawConn) error {
+	var failed error
+	err := c.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	})
+	return errors.Join(err, failed)
+}
+
+// counted counts what a listener of the kernel's returns. It costs all contenders the same.
+type counted struct {
+	net.Listener
+	arrived *atomic.Int64
+}
+
+func (c counted) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err == nil {
+		c.arrived.Add(1)
+	}
+	return conn, err
+}
+
+// drain serves the connections that have filled the backlog of the last listener, with as many
+// accept loops as req.Sockets says, at least one, and tells what that took.
+func (s *server) drain(req request) (reply, error) {
+	l := s.listeners[len(s.listeners)-1]
+	loops := max(1, req.Sockets)
+	var left atomic.Int64
+	left.Store(int64(req.Conns))
+	errs := make([]error, loops)
+	before := s.stat()
+	start, cpu := time.Now(), processTime()
+	if loops == 1 {
+		errs[0] = takeAll(l.all[0], req.Want, &left)
+	} else {
+		var wg sync.WaitGroup
+		for i := range loops {
+			wg.Go(func() {
+				errs[i] = takeAll(l.all[i%len(l.all)], req.Want, &left)
+				if left.Load() <= 0 { // what another loop waits for doesn't come
+					for _, ln := range l.all {
+						ln.Close()
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	rep := reply{Elapsed: time.Since(start), CPU: processTime() - cpu}
+	after := s.stat()
+	rep.Allocs, rep.Bytes = after.Allocs-before.Allocs, after.Bytes-before.Bytes
+	return rep, errors.Join(errs...)
+}
+
+// takeAll accepts, asks who the client is, reads the payload and closes, until all are served.
+func takeAll(ln net.Listener, want int, left *atomic.Int64) error {
+	buf := make([]byte, 4096)
+	for left.Load() > 0 {
+		c, err := ln.Accept()
+		if err != nil {
+			if left.Load() <= 0 && errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+		if c.RemoteAddr() == nil {
+			return errors.New("a connection from nobody")
+		}
+		for n := 0; n < want; {
+			k, err := c.Read(buf)
+			if err != nil {
+				return err
+			}
+			n += k
+		}
+		c.Close()
+		left.Add(-1)
+	}
+	return nil
 }
 
 func (s *server) stat() reply {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	var usage syscall.Rusage
-	syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
 	return reply{
-		CPU:    time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
+		CPU:    processTime(),
 		Allocs: m.Mallocs, Bytes: m.TotalAlloc,
-		Live:     m.HeapAlloc + m.StackInuse,
-		Accepted: s.accepted.Load(),
+		Live:       m.HeapAlloc + m.StackInuse,
+		Goroutines: runtime.NumGoroutine(),
+		Arrived:    s.arrived.Load(),
+		Done:       s.done.Load(),
 	}
 }
 
-func (l *serving) serve() {
+// processTime is the CPU time that this process has used, in the kernel and outside.
+func processTime() time.Duration {
+	var usage syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+func (l *serving) serve(ln net.Listener) {
 	if l.req.Handler == "http" {
 		answer := []byte("hello\n")
-		server := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(answer) })}
-		log.Print(server.Serve(l.ln))
+		server := http.Server{Handler: http.HandlerFunc(
+			func(w http.ResponseWriter, _ *http.Request) { w.Write(answer) })}
+		log.Print(server.Serve(ln))
 		return
 	}
 	for {
-		c, err := l.ln.Accept()
+		c, err := ln.Accept()
 		if err != nil {
 			log.Print(err)
 			return
@@ -164,8 +264,6 @@ func (l *serving) serve() {
 		switch l.req.Handler {
 		case "short":
 			go l.answer(c)
-		case "idle":
-			go l.idle(c)
 		case "file":
 			go l.sendFile(c)
 		case "relay", "relay n":
@@ -189,24 +287,14 @@ func (l *serving) answer(c net.Conn) {
 	}
 	buf := make([]byte, 256)
 	for n := 0; n < l.req.Want; {
-		k, err := c.Read(buf[n:])
+		k, err := c.Read(buf)
 		if err != nil {
 			return
 		}
 		n += k
 	}
 	c.Write(answer[:])
-	l.server.accepted.Add(1)
-}
-
-// idle waits for a connection's first byte, which doesn't come.
-func (l *serving) idle(c net.Conn) {
-	if c.RemoteAddr() != nil {
-		l.server.accepted.Add(1)
-	}
-	var b [1]byte
-	c.Read(b[:])
-	c.Close()
+	l.server.done.Add(1)
 }
 
 func (l *serving) relay(source, sink net.Conn) {

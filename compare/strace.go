@@ -23,7 +23,8 @@ const straceCalls = "accept4,read,write,readv,writev,recvfrom,sendto,recvmsg,sen
 // traced runs a server under strace for as long as work needs it.
 func traced(dir string, work func(server *helper)) trace {
 	log := filepath.Join(dir, "strace")
-	server := startHelper("server", anyCPU, program("strace", "strace"), "-f", "-y", "-qq", "-s", "16", "-e", "trace="+straceCalls, "-o", log)
+	server := startHelper("server", anyCPU, ordinary, program("strace", "strace"),
+		"-f", "-y", "-qq", "-s", "16", "-e", "trace="+straceCalls, "-o", log)
 	func() {
 		defer server.stop()
 		work(server)
@@ -105,17 +106,52 @@ func intoSocket(name, args string) bool {
 	return false
 }
 
+// The two ways in which header and payload come.
+const (
+	callsTogether = "together"
+	callsApart    = "apart"
+
+	suffixCalls = "-calls/conn"
+)
+
+// measureCalls counts the system calls of a short connection.
+func measureCalls(m *measuring) {
+	conns := m.many(200, 20)
+	m.inTurn(1, len(wrappers), func(i int) {
+		for work, together := range map[string]bool{callsTogether: true, callsApart: false} {
+			for name, n := range syscallsOf(m.dir, wrappers[i], together, conns) {
+				if n >= 0.05 { // what is rarer has other causes
+					m.add(work, wrappers[i], name+suffixCalls, n)
+				}
+			}
+		}
+	})
+}
+
+// moreCalls returns the system calls that ours makes more often than bare.
+func moreCalls(ours, bare map[string]float64) map[string]float64 {
+	more := map[string]float64{}
+	for name, n := range ours {
+		if n > bare[name]+0.05 {
+			more[name] = n - bare[name]
+		}
+	}
+	return more
+}
+
 // syscallsOf returns the system calls that one short connection costs: its header and payload
 // are there when it is accepted, or each comes when the server waits for it.
 func syscallsOf(dir, kind string, together bool, conns int) map[string]float64 {
-	client := startHelper("client", anyCPU)
+	client := startHelper("client", anyCPU, ordinary)
 	defer client.stop()
 	t := traced(dir, func(server *helper) {
-		addr := server.ask(request{Op: "listen", Kind: kind, Handler: "short", Want: wantFor(kind), Hold: true}).Addr
+		addr := server.ask(request{Op: "listen", Kind: kind, Handler: "short", Hold: true,
+			Want: wantFor(kind, headerFor(kind))}).Addr
 		client.ask(request{Op: "hold", Addr: addr, Conns: conns})
 		server.ask(request{Op: "mark"})
 		if together {
-			client.ask(request{Op: "write", Header: slices.Concat(headerFor(kind), make([]byte, lenPayload))})
+			first := slices.Concat(headerFor(kind), make([]byte, lenPayload))
+			client.ask(request{Op: "write", Header: first})
 			server.ask(request{Op: "accept"})
 		} else {
 			server.ask(request{Op: "accept"})

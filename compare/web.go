@@ -14,12 +14,10 @@ import (
 
 // A site is a way from wrk to a keep-alive HTTP server.
 type site struct {
-	name     string
-	kind     string
-	proxied  bool // through HAProxy
-	sendsV2  bool // with send-proxy-v2
-	requests series
-	latency  series // 99th percentile, in ns
+	name    string
+	kind    string
+	proxied bool // through HAProxy
+	sendsV2 bool // with send-proxy-v2
 }
 
 const (
@@ -27,21 +25,27 @@ const (
 	siteBare   = "HAProxy without, bare"
 	sitePires  = "HAProxy send-proxy-v2, pires"
 	siteDirect = "no HAProxy, bare"
+
+	unitRate    = "requests/s"
+	webRequests = "keep-alive"
 )
 
-func measureWeb(rounds int, each time.Duration, dir string) []*site {
+var sites = []site{
+	{name: siteOurs, kind: nameOurs, proxied: true, sendsV2: true},
+	{name: siteBare, kind: nameBare, proxied: true},
+	{name: sitePires, kind: namePires, proxied: true, sendsV2: true},
+	{name: siteDirect, kind: nameBare},
+}
+
+// measureWeb has wrk ask each site in turn.
+func measureWeb(m *measuring) {
 	haproxy, wrk := program("haproxy", "haproxy"), program("wrk", "wrk")
-	all := []*site{
-		{name: siteOurs, kind: nameOurs, proxied: true, sendsV2: true},
-		{name: siteBare, kind: nameBare, proxied: true},
-		{name: sitePires, kind: namePires, proxied: true, sendsV2: true},
-		{name: siteDirect, kind: nameBare},
-	}
-	server := startHelper("server", anyCPU)
+	server := m.start("server", anyCPU, urgent)
 	defer server.stop()
-	config := "global\n  nbthread 1\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n"
-	urls := make([]string, len(all))
-	for i, s := range all {
+	config := "global\n  nbthread 1\ndefaults\n  mode tcp\n" +
+		"  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n"
+	urls := make([]string, len(sites))
+	for i, s := range sites {
 		backend := server.ask(request{Op: "listen", Kind: s.kind, Handler: "http"}).Addr
 		urls[i] = backend
 		if s.proxied {
@@ -53,7 +57,7 @@ func measureWeb(rounds int, each time.Duration, dir string) []*site {
 			config += fmt.Sprintf("listen l%d\n  bind %s\n  server s %s%s\n", i, urls[i], backend, option)
 		}
 	}
-	file := filepath.Join(dir, "haproxy.cfg")
+	file := filepath.Join(m.dir, "haproxy.cfg")
 	check(os.WriteFile(file, []byte(config), 0o600))
 	proxy := exec.Command(haproxy, "-db", "-f", file)
 	proxy.Stderr = os.Stderr
@@ -65,19 +69,17 @@ func measureWeb(rounds int, each time.Duration, dir string) []*site {
 	for _, url := range urls {
 		awaitListener(url)
 	}
-	for round := range rounds {
-		for _, i := range turns(round, len(all)) {
-			s := all[i]
-			out, err := exec.Command(wrk, "-t1", "-c32", "-d"+each.String(), "--latency", "http://"+urls[i]+"/").CombinedOutput()
-			if err != nil {
-				check(fmt.Errorf("wrk: %w\n%s", err, out))
-			}
-			rate, latency := parseWrk(string(out))
-			s.requests = append(s.requests, rate)
-			s.latency = append(s.latency, latency)
+	each := time.Duration(m.many(2, 1)) * time.Second // wrk takes whole seconds only
+	m.inTurn(m.many(5, 1), len(sites), func(i int) {
+		out, err := exec.Command(wrk, "-t1", "-c32", "-d"+each.String(), "--latency",
+			"http://"+urls[i]+"/").CombinedOutput()
+		if err != nil {
+			check(fmt.Errorf("wrk: %w\n%s", err, out))
 		}
-	}
-	return all
+		rate, latency := parseWrk(string(out))
+		m.add(webRequests, sites[i].name, unitRate, rate)
+		m.add(webRequests, sites[i].name, unitP99, latency)
+	})
 }
 
 // freeAddr returns an address that nobody listens on.
