@@ -41,7 +41,12 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := &http.Server{Handler: answer(listeners), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{
+		Handler:           answer(listeners),
+		ReadHeaderTimeout: 10 * time.Second, // of a request's header, PROXY headers apart
+		ReadTimeout:       30 * time.Second, // of the whole request, and of idling after it
+		WriteTimeout:      30 * time.Second,
+	}
 	failed := make(chan error)
 	for _, ln := range listeners {
 		go func() { failed <- server.Serve(ln) }() // Shutdown closes them all

@@ -51,6 +51,7 @@ func victims(t *testing.T, back string) []victim {
 		{"observe", []string{"-stats", "127.0.0.1:0"}, header, false, onHeader, onHTTP, http, client},
 		// Its answers take ten seconds each: nobody gets as far as to take none in.
 		{"shutdown", nil, header, false, onHeader, onHTTP[:len(onHTTP)-1], http, client},
+		{"reuseport", nil, header, false, onHeader, onHTTP, http, client},
 		{"systemd", nil, header, false, onHeader, onHTTP, http, client},
 		{"unixsocket", nil, header, false, onHeader, onHTTP, http, client},
 		{"reverseproxy", []string{"-to", "http://" + back, "-patience", "3s"}, "", false, nil, onHTTP,
