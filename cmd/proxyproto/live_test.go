@@ -187,6 +187,12 @@ func TestDecodeStreams(t *testing.T) {
 	assert.Contains(t, f.stderr.String(), "2 connections; 1 datagram with a header")
 }
 
+// between is tcpdump's filter for the connections to one of our listeners: other programs' ones can
+// have the same port at another of loopback's addresses.
+func between(port string) string {
+	return "tcp and src 127.0.0.1 and dst 127.0.0.1 and port " + port
+}
+
 // TestDecodeTcpdump: the same with the real tcpdump, which the terminal interrupts too.
 func TestDecodeTcpdump(t *testing.T) {
 	tcpdump, err := exec.LookPath("tcpdump")
@@ -199,7 +205,7 @@ func TestDecodeTcpdump(t *testing.T) {
 	_, port, err := net.SplitHostPort(ln.Addr().String())
 	require.NoError(t, err)
 	f := follow(t)
-	capture := exec.Command(tcpdump, "-i", "lo", "-U", "-w", "-", "port", port)
+	capture := exec.Command(tcpdump, "-i", "lo", "-U", "-w", "-", between(port))
 	capture.Stdout = f.in.(*os.File)
 	stderr, err := capture.StderrPipe()
 	require.NoError(t, err)
