@@ -108,7 +108,8 @@ func TestJQ(t *testing.T) {
 	lines.WriteString(line)
 
 	want := []string{"192.0.2.7:56324", "no header", `"name": "0xE5 (custom)"`, `"no_header": 1`}
-	programs := regexp.MustCompile(`serve --json.*\| jq (-r )?'(.*)'`).FindAllStringSubmatch(newServe().Example, -1)
+	programs := regexp.MustCompile(`serve --json.*\| jq (-r )?'(.*)'`).FindAllStringSubmatch(
+		newServe().Example, -1)
 	require.Len(t, programs, len(want))
 	for i, p := range programs {
 		cmd := exec.Command(jq, "-r", p[2])

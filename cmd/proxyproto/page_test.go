@@ -22,7 +22,8 @@ func TestPage(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# The command\n\n<!-- written by go test -run TestPage -update . in " +
 		"cmd/proxyproto: don't edit -->\n\n" +
-		"Install it from a checkout with `cd cmd/proxyproto && go install .`, and once it is published " +
+		"Install it from a checkout with `cd cmd/proxyproto && go install .`, and once it is " +
+		"published " +
 		"with\n" +
 		"`go install github.com/seed2e8fe8ee/proxyproto/cmd/proxyproto@latest`.\n")
 	section := func(title, text string) {
