@@ -16,11 +16,11 @@ import (
 //	cfg := &proxyproto.Config{Policy: trust, OnDrop: proxyproto.LogDrops(nil)}
 //
 // A line has the peer, the reason and the cause, and in "suppressed" how many drops have gone
-// unlogged since the last such line, those of a level that l doesn't log among them. It is a warning if the peer passed the Policy, because a proxy
-// of yours, or something between it and you, needs attention; a reset inside the header, though, is
-// information. So is a peer that the Policy rejects, since strangers will knock. But the first of
-// these is a warning too and says what would admit the peer: with an empty trust list, or a wrong
-// one, that peer is your proxy.
+// unlogged since the last such line, those of a level that l doesn't log among them. It is a
+// warning if the peer passed the Policy, because a proxy of yours, or something between it and you,
+// needs attention; a reset inside the header, though, is information. So is a peer that the Policy
+// rejects, since strangers will knock. But the first of these is a warning too and says what would
+// admit the peer: with an empty trust list, or a wrong one, that peer is your proxy.
 func LogDrops(l *slog.Logger) func(p Peer, drop *DropError) {
 	var told atomic.Bool // what admits a peer
 	s := dropSampler{start: time.Now()}

@@ -20,9 +20,12 @@ import (
 // Whatever a client writes ahead of what its proxy appends, the client is whom the proxy names.
 func TestForgedPrefixes(t *testing.T) {
 	for _, forged := range []string{
-		"203.0.113.66", "10.0.0.1", "10.0.0.1, 10.0.0.2", "garbage", ",,,", `"`, `"203.0.113.66`, `\`, `\"`, "\x00", "\xff",
-		"for=203.0.113.66", `for="203.0.113.66`, `for="\`, `for="203.0.113.66\`, `for="a";host="`, `for=10.0.0.1;x="\"\\`,
-		strings.Repeat("10.0.0.1,", 10_000), strings.Repeat(`"`, 100_000), strings.Repeat(`\"`, 50_000), strings.Repeat("(", 100_000),
+		"203.0.113.66", "10.0.0.1", "10.0.0.1, 10.0.0.2", "garbage", ",,,", `"`, `"203.0.113.66`,
+		`\`, `\"`, "\x00", "\xff",
+		"for=203.0.113.66", `for="203.0.113.66`, `for="\`, `for="203.0.113.66\`, `for="a";host="`,
+		`for=10.0.0.1;x="\"\\`,
+		strings.Repeat("10.0.0.1,", 10_000), strings.Repeat(`"`, 100_000),
+		strings.Repeat(`\"`, 50_000), strings.Repeat("(", 100_000),
 	} {
 		for _, test := range []struct{ field, appended string }{
 			{"X-Forwarded-For", "192.0.2.7"},
@@ -32,7 +35,8 @@ func TestForgedPrefixes(t *testing.T) {
 			for _, cfg := range []*Config{
 				{Trust: prefixes(t, "10.0.0.0/8"), Field: test.field}, {Hops: 1, Field: test.field},
 			} {
-				for _, lines := range [][]string{{forged + ", " + test.appended}, {forged, test.appended}} {
+				for _, lines := range [][]string{{forged + ", " + test.appended},
+					{forged, test.appended}} {
 					got, client := find(t, cfg, "10.0.0.1:1", lines)
 					require.Equal(t, "192.0.2.7:0", got, "%.50q", lines)
 					require.Equal(t, FoundField, client.Found)
@@ -48,7 +52,8 @@ func find(t *testing.T, cfg *Config, remote string, lines []string) (got string,
 	newHandler(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		got = r.RemoteAddr
 		client, _ = ClientFromContext(r.Context())
-	}), cfg).ServeHTTP(nil, &http.Request{RemoteAddr: remote, Header: http.Header{cfg.Field: lines}})
+	}), cfg).ServeHTTP(nil, &http.Request{RemoteAddr: remote,
+		Header: http.Header{cfg.Field: lines}})
 	require.NotNil(t, client)
 	_, err := netip.ParseAddrPort(got)
 	require.NoError(t, err)
@@ -65,16 +70,26 @@ func TestLongFields(t *testing.T) {
 		proxies int
 		problem Problem
 	}{
-		{&Config{Trust: trust, Field: "X-Forwarded-For"}, strings.Repeat("10.1.2.3,", 9_999) + "10.1.2.4", "10.1.2.3:0", 10_000, ProblemNone},
-		{&Config{Trust: trust, Field: "Forwarded"}, strings.Repeat(`for="10.1.2.3",`, 10_000), "10.1.2.3:0", 10_000, ProblemNone},
-		{&Config{Hops: 5_000, Field: "X-Forwarded-For"}, strings.Repeat("192.0.2.7,", 10_000), "192.0.2.7:0", 5_000, ProblemNone},
-		{&Config{Hops: 20_000, Field: "X-Forwarded-For"}, strings.Repeat("192.0.2.7,", 10_000), "192.0.2.7:0", 10_000, ProblemMissing},
-		{&Config{Trust: trust, Field: "X-Forwarded-For"}, strings.Repeat(",", 100_000), "10.0.0.1:1", 0, ProblemMissing},
-		{&Config{Trust: trust, Field: "X-Forwarded-For"}, strings.Repeat("a", 100_000), "10.0.0.1:1", 0, ProblemNoAddress},
-		{&Config{Trust: trust, Field: "Forwarded"}, "for=10.0.0.2;" + strings.Repeat(`x=",";`, 20_000), "10.0.0.2:0", 1, ProblemNone},
-		{&Config{Trust: trust, Field: "Forwarded"}, `for="` + strings.Repeat(`\1`, 50_000) + `"`, "10.0.0.1:1", 0, ProblemNoAddress},
-		{&Config{Trust: trust, Field: "Forwarded"}, strings.Repeat(`\`, 100_000) + `"`, "10.0.0.1:1", 0, ProblemNoAddress},
-		{&Config{Trust: trust, Field: "X-Real-Ip"}, strings.Repeat("1", 100_000), "10.0.0.1:1", 0, ProblemNoAddress},
+		{&Config{Trust: trust, Field: "X-Forwarded-For"}, strings.Repeat("10.1.2.3,", 9_999) +
+			"10.1.2.4", "10.1.2.3:0", 10_000, ProblemNone},
+		{&Config{Trust: trust, Field: "Forwarded"}, strings.Repeat(`for="10.1.2.3",`, 10_000),
+			"10.1.2.3:0", 10_000, ProblemNone},
+		{&Config{Hops: 5_000, Field: "X-Forwarded-For"}, strings.Repeat("192.0.2.7,", 10_000),
+			"192.0.2.7:0", 5_000, ProblemNone},
+		{&Config{Hops: 20_000, Field: "X-Forwarded-For"}, strings.Repeat("192.0.2.7,", 10_000),
+			"192.0.2.7:0", 10_000, ProblemMissing},
+		{&Config{Trust: trust, Field: "X-Forwarded-For"}, strings.Repeat(",", 100_000),
+			"10.0.0.1:1", 0, ProblemMissing},
+		{&Config{Trust: trust, Field: "X-Forwarded-For"}, strings.Repeat("a", 100_000),
+			"10.0.0.1:1", 0, ProblemNoAddress},
+		{&Config{Trust: trust, Field: "Forwarded"}, "for=10.0.0.2;" + strings.Repeat(`x=",";`,
+			20_000), "10.0.0.2:0", 1, ProblemNone},
+		{&Config{Trust: trust, Field: "Forwarded"}, `for="` + strings.Repeat(`\1`, 50_000) + `"`,
+			"10.0.0.1:1", 0, ProblemNoAddress},
+		{&Config{Trust: trust, Field: "Forwarded"}, strings.Repeat(`\`, 100_000) + `"`,
+			"10.0.0.1:1", 0, ProblemNoAddress},
+		{&Config{Trust: trust, Field: "X-Real-Ip"}, strings.Repeat("1", 100_000), "10.0.0.1:1", 0,
+			ProblemNoAddress},
 	} {
 		got, client := find(t, test.cfg, "10.0.0.1:1", []string{test.field})
 		assert.Equal(t, test.got, got)
@@ -87,18 +102,20 @@ func TestLongFields(t *testing.T) {
 	assert.Equal(t, ProblemNone, client.Problem)
 }
 
-// Reading takes time linear in the length: of so much of what is hardest to read, anything else would
-// take until the test is ended.
+// Reading takes time linear in the length: of so much of what is hardest to read, anything else
+// would take until the test is ended.
 func TestLongFieldsTakeLinearTime(t *testing.T) {
 	const length = 1 << 18
 	for _, unit := range []string{
-		",", `"`, `\`, `\"`, `\\"`, `",`, `"",`, `"\",`, "=", ";", "x=1;", `x="",`, "[", ":", "1", "10.0.0.1,", "for=10.0.0.1,",
+		",", `"`, `\`, `\"`, `\\"`, `",`, `"",`, `"\",`, "=", ";", "x=1;", `x="",`, "[", ":", "1",
+		"10.0.0.1,", "for=10.0.0.1,",
 		"for=10.0.0.1;", " ", ":_", "x", `x="\";`,
 	} {
 		for _, end := range []string{"", `"`, `x="`, ", for=10.0.0.1"} {
 			field := `for="` + strings.Repeat(unit, length/len(unit)) + end
 			for _, name := range []string{"X-Forwarded-For", "Forwarded", "X-Real-Ip"} {
-				find(t, &Config{Trust: prefixes(t, "10.0.0.0/8"), Field: name}, "10.0.0.1:1", []string{field})
+				find(t, &Config{Trust: prefixes(t, "10.0.0.0/8"), Field: name}, "10.0.0.1:1",
+					[]string{field})
 				find(t, &Config{Hops: 1, Field: name}, "10.0.0.1:1", []string{field})
 			}
 		}
@@ -135,7 +152,8 @@ func TestFormsOfRemoteAddr(t *testing.T) {
 			assert.Equal(t, test.untrusted, got, test.remote)
 		}
 		for _, cfg := range []*Config{
-			{Trust: prefixes(t, "10.0.0.1", "2001:db8::1"), Field: "X-Forwarded-For"}, {Hops: 1, Field: "X-Forwarded-For"},
+			{Trust: prefixes(t, "10.0.0.1", "2001:db8::1"), Field: "X-Forwarded-For"},
+			{Hops: 1, Field: "X-Forwarded-For"},
 		} {
 			got, _ := find(t, cfg, test.remote, []string{"192.0.2.7"})
 			assert.Equal(t, test.trusted, got, test.remote)
@@ -162,9 +180,11 @@ func TestHandlerInHandler(t *testing.T) {
 			type key struct{}
 			inner.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, 1)))
 		})
-		newHandler(t, between, outer).ServeHTTP(nil, &http.Request{RemoteAddr: "10.0.0.1:1", Header: http.Header{
-			"X-Forwarded-For": {"203.0.113.66, 192.0.2.7:99, 10.0.0.2"}, "X-Forwarded-Proto": {"https"},
-		}})
+		newHandler(t, between, outer).ServeHTTP(nil,
+			&http.Request{RemoteAddr: "10.0.0.1:1", Header: http.Header{
+				"X-Forwarded-For":   {"203.0.113.66, 192.0.2.7:99, 10.0.0.2"},
+				"X-Forwarded-Proto": {"https"},
+			}})
 		assert.Equal(t, "192.0.2.7:99", got.RemoteAddr, "%+v", outer)
 		assert.Equal(t, addrs("10.0.0.1", "10.0.0.2"), client.Proxies)
 		assert.Equal(t, "https", Scheme(got.Context()))
@@ -199,10 +219,13 @@ func TestRequestStaysAsItWas(t *testing.T) {
 func TestConfigChangedAfterwards(t *testing.T) {
 	cfg := &Config{Trust: prefixes(t, "10.0.0.1"), Field: "X-Forwarded-For"}
 	var got string
-	h := newHandler(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.RemoteAddr }), cfg)
+	h := newHandler(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got = r.RemoteAddr
+	}), cfg)
 	cfg.Trust[0] = netip.MustParsePrefix("192.0.2.7/32")
 	*cfg = Config{Hops: 9, Field: "X-Real-Ip", Rewrite: true}
-	h.ServeHTTP(nil, &http.Request{RemoteAddr: "10.0.0.1:1", Header: http.Header{"X-Forwarded-For": {"203.0.113.66, 192.0.2.7"}}})
+	h.ServeHTTP(nil, &http.Request{RemoteAddr: "10.0.0.1:1",
+		Header: http.Header{"X-Forwarded-For": {"203.0.113.66, 192.0.2.7"}}})
 	assert.Equal(t, "192.0.2.7:0", got)
 }
 
@@ -240,7 +263,8 @@ func TestManyAtOnce(t *testing.T) {
 			for i := range requests {
 				want := netip.AddrFrom4([4]byte{192, 0, byte(g), byte(i)}).String()
 				h.ServeHTTP(nil, &http.Request{RemoteAddr: "10.0.0.1:1",
-					Header: http.Header{"Want": {want}, "X-Forwarded-For": {want + ", 10.0.0.2, 10.0.0.3"}}})
+					Header: http.Header{"Want": {want},
+						"X-Forwarded-For": {want + ", 10.0.0.2, 10.0.0.3"}}})
 			}
 		})
 	}
@@ -265,11 +289,12 @@ func TestStrangeFields(t *testing.T) {
 			header, trailer, remote = r.Header, r.Trailer, r.RemoteAddr
 		}), &Config{Trust: trust, Field: "X-Forwarded-For", Rewrite: true}))
 		c := dialFrom(t, "127.0.0.1", ln.Addr())
-		_, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: example.com\r\nTransfer-Encoding: chunked\r\n"+
-			"Trailer: X-Forwarded-For, X-Checksum\r\nConnection: close, x-FORWARDED-for, X_Real_IP\r\n"+
-			"x_forwarded_FOR: 203.0.113.66\r\nX_REAL-ip: 203.0.113.66\r\nfORWARDED: for=203.0.113.66\r\n"+
-			"x-forwarded-FOR: 203.0.113.66,\r\n  192.0.2.7\r\n\r\n"+
-			"1\r\na\r\n0\r\nX-Forwarded-For: 203.0.113.66\r\nX-Checksum: 1\r\n\r\n")
+		_, err := io.WriteString(c,
+			"POST / HTTP/1.1\r\nHost: example.com\r\nTransfer-Encoding: chunked\r\n"+
+				"Trailer: X-Forwarded-For, X-Checksum\r\nConnection: close, x-FORWARDED-for, X_Real_IP\r\n"+
+				"x_forwarded_FOR: 203.0.113.66\r\nX_REAL-ip: 203.0.113.66\r\nfORWARDED: for=203.0.113.66\r\n"+
+				"x-forwarded-FOR: 203.0.113.66,\r\n  192.0.2.7\r\n\r\n"+
+				"1\r\na\r\n0\r\nX-Forwarded-For: 203.0.113.66\r\nX-Checksum: 1\r\n\r\n")
 		require.NoError(t, err)
 		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 		require.NoError(t, err)

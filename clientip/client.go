@@ -128,8 +128,9 @@ func FromContext(ctx context.Context) (netip.Addr, bool) {
 //   - The SSL TLV of the connection's PROXY header, if it says that the client came by TLS and that
 //     client isn't itself a trusted HTTP proxy.
 //   - The trusted HTTP proxies: in X-Forwarded-Proto, which counts if it comes once and with one
-//     value, or in Forwarded if that is Config.Field. A proxy that takes http and speaks https to us
-//     says "http" here, and must be believed: else its clients would never be redirected to https.
+//     value, or in Forwarded if that is Config.Field. A proxy that takes http and speaks https to
+//     us says "http" here, and must be believed: else its clients would never be redirected to
+//     https.
 //   - The SSL TLV of any other client. That it came without TLS counts if a trusted HTTP proxy says
 //     so of its own client; a balancer of layer 4 says it of TLS that it passes through, too.
 //   - This connection's own TLS.

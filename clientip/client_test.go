@@ -16,7 +16,9 @@ import (
 // Who may say how a client came, and in which field.
 func TestScheme(t *testing.T) {
 	var scheme string
-	next := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { scheme = Scheme(r.Context()) })
+	next := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		scheme = Scheme(r.Context())
+	})
 	list := newHandler(t, next, &Config{Trust: prefixes(t, "10.0.0.0/8"), Field: "X-Forwarded-For"})
 	rfc := newHandler(t, next, &Config{Trust: prefixes(t, "10.0.0.0/8"), Field: "Forwarded"})
 	for _, test := range []struct {
@@ -28,21 +30,31 @@ func TestScheme(t *testing.T) {
 		want   string
 	}{
 		{"TLS", list, "192.0.2.7:1", true, nil, "https"},
-		{"a stranger can't deny it", list, "192.0.2.7:1", true, http.Header{"X-Forwarded-Proto": {"http"}}, "https"},
+		{"a stranger can't deny it", list, "192.0.2.7:1", true,
+			http.Header{"X-Forwarded-Proto": {"http"}}, "https"},
 		{"nothing", list, "192.0.2.7:1", false, nil, "http"},
-		{"a stranger's word", list, "192.0.2.7:1", false, http.Header{"X-Forwarded-Proto": {"https"}}, "http"},
-		{"a proxy's word", list, "10.0.0.1:1", false, http.Header{"X-Forwarded-Proto": {" HTTPS "}}, "https"},
-		{"a proxy that encrypts what came in the clear", list, "10.0.0.1:1", true, http.Header{"X-Forwarded-Proto": {"http"}}, "http"},
+		{"a stranger's word", list, "192.0.2.7:1", false,
+			http.Header{"X-Forwarded-Proto": {"https"}}, "http"},
+		{"a proxy's word", list, "10.0.0.1:1", false, http.Header{"X-Forwarded-Proto": {" HTTPS "}},
+			"https"},
+		{"a proxy that encrypts what came in the clear", list, "10.0.0.1:1", true,
+			http.Header{"X-Forwarded-Proto": {"http"}}, "http"},
 		{"a proxy that says nothing, over TLS", list, "10.0.0.1:1", true, nil, "https"},
-		{"a proxy's nonsense", list, "10.0.0.1:1", true, http.Header{"X-Forwarded-Proto": {"javascript"}}, "https"},
-		{"the other field isn't read", list, "10.0.0.1:1", false, http.Header{"Forwarded": {"proto=https"}}, "http"},
-		{"Forwarded", rfc, "10.0.0.1:1", false, http.Header{"Forwarded": {"for=192.0.2.7;proto=https"}}, "https"},
+		{"a proxy's nonsense", list, "10.0.0.1:1", true,
+			http.Header{"X-Forwarded-Proto": {"javascript"}}, "https"},
+		{"the other field isn't read", list, "10.0.0.1:1", false,
+			http.Header{"Forwarded": {"proto=https"}}, "http"},
+		{"Forwarded", rfc, "10.0.0.1:1", false,
+			http.Header{"Forwarded": {"for=192.0.2.7;proto=https"}}, "https"},
 		{"Forwarded, the hop nearest to the client", rfc, "10.0.0.1:1", false,
 			http.Header{"Forwarded": {"for=1.1.1.1;proto=http, for=192.0.2.7;proto=https,for=10.0.0.2;proto=http"}}, "https"},
 		{"Forwarded, the client's own isn't", rfc, "10.0.0.1:1", false,
-			http.Header{"Forwarded": {"for=1.1.1.1;proto=https, for=192.0.2.7;proto=http"}}, "http"},
-		{"Forwarded, a hidden client", rfc, "10.0.0.1:1", false, http.Header{"Forwarded": {"for=unknown;proto=https"}}, "https"},
-		{"Forwarded, not X-Forwarded-Proto", rfc, "10.0.0.1:1", false, http.Header{"X-Forwarded-Proto": {"https"}}, "http"},
+			http.Header{"Forwarded": {"for=1.1.1.1;proto=https, for=192.0.2.7;proto=http"}},
+			"http"},
+		{"Forwarded, a hidden client", rfc, "10.0.0.1:1", false,
+			http.Header{"Forwarded": {"for=unknown;proto=https"}}, "https"},
+		{"Forwarded, not X-Forwarded-Proto", rfc, "10.0.0.1:1", false,
+			http.Header{"X-Forwarded-Proto": {"https"}}, "http"},
 	} {
 		r := &http.Request{RemoteAddr: test.remote, Header: test.header}
 		if test.tls {
@@ -84,7 +96,8 @@ func TestSchemeOfChains(t *testing.T) {
 		{"PROXY, TLS ends at the balancer", stranger, byTLS(client), false, "http", "https"},
 		{"PROXY, TLS ends there and begins again", stranger, byTLS(client), true, "http", "https"},
 		{"PROXY, no TLS", stranger, notByTLS(client), false, "https", "http"},
-		{"PROXY, the client's TLS isn't the balancer's", stranger, notByTLS(client), true, "http", "https"},
+		{"PROXY, the client's TLS isn't the balancer's", stranger, notByTLS(client), true, "http",
+			"https"},
 
 		{"an HTTP proxy", httpProxy, "", false, "http", "http"},
 		{"an HTTP proxy ends TLS", httpProxy, "", false, "https", "https"},
@@ -95,7 +108,8 @@ func TestSchemeOfChains(t *testing.T) {
 
 		{"PROXY names a CDN", stranger, line(cdn), false, "http", "http"},
 		{"PROXY names a CDN that ends TLS", stranger, line(cdn), false, "https", "https"},
-		{"PROXY names a CDN that encrypts what came in the clear", stranger, line(cdn), true, "http", "http"},
+		{"PROXY names a CDN that encrypts what came in the clear", stranger, line(cdn), true,
+			"http", "http"},
 		{"the same, and the balancer ends it", stranger, byTLS(cdn), false, "http", "http"},
 		{"PROXY names a CDN that decrypts", stranger, notByTLS(cdn), false, "https", "https"},
 		{"PROXY names a CDN that doesn't say", stranger, byTLS(cdn), false, "", "https"},
@@ -104,10 +118,13 @@ func TestSchemeOfChains(t *testing.T) {
 		{"both from one proxy", httpProxy, line(client), false, "http", "http"},
 		{"both, TLS ends there", httpProxy, line(client), false, "https", "https"},
 		{"both, it encrypts what came in the clear", httpProxy, line(client), true, "http", "http"},
-		{"both, it encrypts and says so in PROXY alone", httpProxy, notByTLS(client), true, "", "http"},
+		{"both, it encrypts and says so in PROXY alone", httpProxy, notByTLS(client), true, "",
+			"http"},
 		{"both, it encrypts and doesn't say", httpProxy, line(client), true, "", "https"},
-		{"both, it passes on the client's own word", httpProxy, byTLS(client), false, "http", "https"},
-		{"both, it knows of a proxy before it", httpProxy, notByTLS(client), false, "https", "https"},
+		{"both, it passes on the client's own word", httpProxy, byTLS(client), false, "http",
+			"https"},
+		{"both, it knows of a proxy before it", httpProxy, notByTLS(client), false, "https",
+			"https"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			addr := plain.Addr()

@@ -73,7 +73,8 @@ func serve(t *testing.T, ln net.Listener, h http.Handler) {
 	})
 }
 
-// listen makes a Listener of the library on loopback that takes a header from everybody who sends one.
+// listen makes a Listener of the library on loopback that takes a header from everybody who sends
+// one.
 func listen(t *testing.T, network, address string, lazy bool) net.Listener {
 	t.Helper()
 	ln, err := proxyproto.Listen(network, address, &proxyproto.Config{
@@ -150,7 +151,8 @@ func TestWays(t *testing.T) {
 	serve(t, ln, newHandler(t, say, &Config{
 		Trust: prefixes(t, "10.0.0.0/8", "::ffff:127.0.0.2"), Field: "x-forwarded-for",
 	}))
-	local := strings.Replace(tlsHeader(t, "192.0.2.7", proxyproto.ClientSSL), "\x21\x11", "\x20\x11", 1)
+	local := strings.Replace(tlsHeader(t, "192.0.2.7", proxyproto.ClientSSL), "\x21\x11",
+		"\x20\x11", 1)
 	for _, test := range []struct {
 		name, from, before string
 		fields             []string
@@ -161,23 +163,30 @@ func TestWays(t *testing.T) {
 		{"a client itself", "127.0.0.1", "", []string{xff + forge, xfp + "https"},
 			"127.0.0.1", "", "http", Client{Found: FoundConnection}},
 		{"an HTTP proxy", "127.0.0.2", "", []string{xff + forge + ", 192.0.2.7", xfp + "https"},
-			"192.0.2.7", "192.0.2.7:0", "https", Client{Found: FoundField, Proxied: true, Proxies: addrs("127.0.0.2")}},
-		{"two HTTP proxies, over lines", "127.0.0.2", "", []string{xff + forge, xff + "[2001:db8::7]:99", xff + "10.0.0.9"},
-			"2001:db8::7", "[2001:db8::7]:99", "http",
+			"192.0.2.7", "192.0.2.7:0", "https", Client{Found: FoundField, Proxied: true,
+				Proxies: addrs("127.0.0.2")}},
+		{"two HTTP proxies, over lines", "127.0.0.2", "",
+			[]string{xff + forge, xff + "[2001:db8::7]:99", xff + "10.0.0.9"}, "2001:db8::7",
+			"[2001:db8::7]:99", "http",
 			Client{Found: FoundField, Proxied: true, Proxies: addrs("127.0.0.2", "10.0.0.9")}},
 		{"an HTTP proxy for itself", "127.0.0.2", "", []string{xfp + "https"},
-			"127.0.0.2", "", "https", Client{Found: FoundConnection, Proxied: true, Problem: ProblemMissing}},
-		{"an HTTP proxy that hides", "127.0.0.2", "", []string{xff + "192.0.2.7, unknown, 10.0.0.9"},
-			"10.0.0.9", "10.0.0.9:0", "http",
-			Client{Found: FoundField, Proxied: true, Problem: ProblemNoAddress, Proxies: addrs("127.0.0.2")}},
+			"127.0.0.2", "", "https", Client{Found: FoundConnection, Proxied: true,
+				Problem: ProblemMissing}},
+		{"an HTTP proxy that hides", "127.0.0.2", "",
+			[]string{xff + "192.0.2.7, unknown, 10.0.0.9"}, "10.0.0.9", "10.0.0.9:0", "http",
+			Client{Found: FoundField, Proxied: true, Problem: ProblemNoAddress,
+				Proxies: addrs("127.0.0.2")}},
 		{"PROXY", "127.0.0.1", line("192.0.2.7"), []string{xff + forge, xfp + "https"},
 			"192.0.2.7", "192.0.2.7:51234", "http", Client{Found: FoundHeader}},
-		{"PROXY names a CDN", "127.0.0.1", line("10.0.0.2"), []string{xff + forge + ",192.0.2.7", xfp + "https"},
-			"192.0.2.7", "192.0.2.7:0", "https", Client{Found: FoundField, Proxied: true, Proxies: addrs("10.0.0.2")}},
-		{"both from one proxy", "127.0.0.2", line("192.0.2.7"), []string{xff + forge, xfp + "https"},
-			"192.0.2.7", "192.0.2.7:51234", "https", Client{Found: FoundHeader, Proxied: true, Proxies: addrs("127.0.0.2")}},
-		{"UNKNOWN from an HTTP proxy", "127.0.0.2", "PROXY UNKNOWN\r\n", []string{xff + "192.0.2.7"},
-			"192.0.2.7", "192.0.2.7:0", "http", Client{Found: FoundField, Proxied: true, Proxies: addrs("127.0.0.2")}},
+		{"PROXY names a CDN", "127.0.0.1", line("10.0.0.2"),
+			[]string{xff + forge + ",192.0.2.7", xfp + "https"}, "192.0.2.7", "192.0.2.7:0",
+			"https", Client{Found: FoundField, Proxied: true, Proxies: addrs("10.0.0.2")}},
+		{"both from one proxy", "127.0.0.2", line("192.0.2.7"),
+			[]string{xff + forge, xfp + "https"}, "192.0.2.7", "192.0.2.7:51234", "https",
+			Client{Found: FoundHeader, Proxied: true, Proxies: addrs("127.0.0.2")}},
+		{"UNKNOWN from an HTTP proxy", "127.0.0.2", "PROXY UNKNOWN\r\n",
+			[]string{xff + "192.0.2.7"}, "192.0.2.7", "192.0.2.7:0", "http",
+			Client{Found: FoundField, Proxied: true, Proxies: addrs("127.0.0.2")}},
 		{"UNKNOWN from another", "127.0.0.1", "PROXY UNKNOWN\r\n", []string{xff + "192.0.2.7"},
 			"127.0.0.1", "", "http", Client{Found: FoundConnection}},
 		{"a header says TLS", "127.0.0.1", tlsHeader(t, "192.0.2.7", proxyproto.ClientSSL), nil,
@@ -186,12 +195,15 @@ func TestWays(t *testing.T) {
 			"192.0.2.7", "192.0.2.7:51234", "http", Client{Found: FoundHeader}},
 		{"LOCAL says nothing", "127.0.0.1", local, nil,
 			"127.0.0.1", "", "http", Client{Found: FoundConnection}},
-		{"two protocols are none", "127.0.0.2", "", []string{xff + "192.0.2.7", xfp + "https", xfp + "https"},
-			"192.0.2.7", "192.0.2.7:0", "http", Client{Found: FoundField, Proxied: true, Proxies: addrs("127.0.0.2")}},
-		{"a list of protocols is none", "127.0.0.2", "", []string{xff + "192.0.2.7", xfp + "https, https"},
-			"192.0.2.7", "192.0.2.7:0", "http", Client{Found: FoundField, Proxied: true, Proxies: addrs("127.0.0.2")}},
+		{"two protocols are none", "127.0.0.2", "", []string{xff + "192.0.2.7", xfp + "https",
+			xfp + "https"}, "192.0.2.7", "192.0.2.7:0", "http",
+			Client{Found: FoundField, Proxied: true, Proxies: addrs("127.0.0.2")}},
+		{"a list of protocols is none", "127.0.0.2", "",
+			[]string{xff + "192.0.2.7", xfp + "https, https"}, "192.0.2.7", "192.0.2.7:0", "http",
+			Client{Found: FoundField, Proxied: true, Proxies: addrs("127.0.0.2")}},
 		{"a WebSocket behind Traefik", "127.0.0.2", "", []string{xff + "192.0.2.7", xfp + "wss"},
-			"192.0.2.7", "192.0.2.7:0", "https", Client{Found: FoundField, Proxied: true, Proxies: addrs("127.0.0.2")}},
+			"192.0.2.7", "192.0.2.7:0", "https", Client{Found: FoundField, Proxied: true,
+				Proxies: addrs("127.0.0.2")}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := dialFrom(t, test.from, ln.Addr())
@@ -221,7 +233,8 @@ func addrs(texts ...string) (all []netip.Addr) {
 // RemoteAddr is the proxy's when a lazy connection is accepted, and stays so: the header counts.
 func TestLazy(t *testing.T) {
 	ln := listen(t, "tcp", "127.0.0.1:0", true)
-	serve(t, ln, newHandler(t, say, &Config{Trust: prefixes(t, "127.0.0.1"), Field: "X-Forwarded-For"}))
+	serve(t, ln, newHandler(t, say, &Config{Trust: prefixes(t, "127.0.0.1"),
+		Field: "X-Forwarded-For"}))
 	s := ask(t, ln.Addr(), line("192.0.2.7"), xff+forge)
 	assert.Equal(t, "192.0.2.7:51234", s.RemoteAddr)
 	assert.Equal(t, FoundHeader, s.Client.Found)
@@ -230,7 +243,8 @@ func TestLazy(t *testing.T) {
 // Without ConnContext the address is right all the same.
 func TestWithoutConnContext(t *testing.T) {
 	ln := listen(t, "tcp", "127.0.0.1:0", false)
-	srv := &http.Server{Handler: newHandler(t, say, &Config{Trust: prefixes(t, "10.0.0.2"), Field: "X-Forwarded-For"})}
+	srv := &http.Server{Handler: newHandler(t, say,
+		&Config{Trust: prefixes(t, "10.0.0.2"), Field: "X-Forwarded-For"})}
 	go srv.Serve(ln)
 	t.Cleanup(func() { srv.Close() })
 	assert.Equal(t, "192.0.2.7:51234", ask(t, ln.Addr(), line("192.0.2.7"), xff+forge).RemoteAddr)
@@ -241,7 +255,8 @@ func TestUnix(t *testing.T) {
 	for _, trusted := range []bool{false, true} {
 		t.Run(fmt.Sprint(trusted), func(t *testing.T) {
 			ln := listen(t, "unix", filepath.Join(t.TempDir(), "s"), false)
-			cfg := &Config{Trust: []netip.Prefix{}, Field: "X-Forwarded-For", Unix: trusted, Rewrite: true}
+			cfg := &Config{Trust: []netip.Prefix{}, Field: "X-Forwarded-For", Unix: trusted,
+				Rewrite: true}
 			serve(t, ln, newHandler(t, say, cfg))
 
 			s := ask(t, ln.Addr(), "", xff+forge+", 192.0.2.7", xfp+"https")
@@ -271,7 +286,8 @@ func TestUnix(t *testing.T) {
 			b, err := unix.AppendTo(nil)
 			require.NoError(t, err)
 			s = ask(t, ln.Addr(), string(b), xff+forge)
-			assert.Equal(t, "0.0.0.0:0", s.RemoteAddr, "a client on somebody else's Unix socket isn't a proxy")
+			assert.Equal(t, "0.0.0.0:0", s.RemoteAddr, "a client on somebody else's Unix socket "+
+				"isn't a proxy")
 			assert.Equal(t, FoundNowhere, s.Client.Found)
 		})
 	}
@@ -332,5 +348,6 @@ func TestHTTP2(t *testing.T) {
 
 // unixContext is the context of a request that came by a Unix socket.
 func unixContext(t *testing.T) context.Context {
-	return context.WithValue(t.Context(), http.LocalAddrContextKey, net.Addr(&net.UnixAddr{Name: "/s", Net: "unix"}))
+	return context.WithValue(t.Context(), http.LocalAddrContextKey,
+		net.Addr(&net.UnixAddr{Name: "/s", Net: "unix"}))
 }

@@ -105,8 +105,8 @@ func (h *handler) keeps(p *passed, name string, lines []string) bool {
 	return true
 }
 
-// meaning returns the canonical form of a name, with hyphens for underscores: to CGI programs behind
-// the handler the two are one.
+// meaning returns the canonical form of a name, with hyphens for underscores: to CGI programs
+// behind the handler the two are one.
 func meaning(name string) string {
 	return textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
 }

@@ -38,7 +38,8 @@ func rewritten(t *testing.T, cfg Config, remote string, header http.Header) (got
 	t.Helper()
 	cfg.Rewrite = true
 	before := header.Clone()
-	h := newHandler(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r }), &cfg)
+	h := newHandler(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r }),
+		&cfg)
 	h.ServeHTTP(nil, &http.Request{RemoteAddr: remote, Header: header})
 	assert.Equal(t, before, header, "the fields of whoever is outside stay as they came")
 	return got
@@ -58,7 +59,8 @@ func TestRewrite(t *testing.T) {
 	}
 	t.Run("a client itself", func(t *testing.T) {
 		assert.Equal(t, with(http.Header{
-			"X-Forwarded-For": {"192.0.2.7"}, "X-Real-Ip": {"192.0.2.7"}, "Forwarded": {"for=192.0.2.7;proto=http"},
+			"X-Forwarded-For": {"192.0.2.7"}, "X-Real-Ip": {"192.0.2.7"},
+			"Forwarded": {"for=192.0.2.7;proto=http"},
 		}), rewritten(t, cfg, "192.0.2.7:1234", forged()).Header)
 	})
 	t.Run("IPv6", func(t *testing.T) {
@@ -71,37 +73,44 @@ func TestRewrite(t *testing.T) {
 		assert.Equal(t, with(http.Header{
 			"X-Forwarded-For": {"203.0.113.67"}, "X-Real-Ip": {"203.0.113.67"},
 			"Forwarded":         {"for=203.0.113.67;proto=https"},
-			"X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"evil.example"}, "X-Forwarded-Port": {"443"},
+			"X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"evil.example"},
+			"X-Forwarded-Port":        {"443"},
 			"X-Forwarded-Client-Cert": {"Subject=admin"},
 		}), rewritten(t, cfg, "10.0.0.1:1234", forged()).Header)
 	})
 	t.Run("appended to a client's own", func(t *testing.T) {
 		header := http.Header{
 			"X-Forwarded-For":   {"192.0.2.7"},
-			"X-Forwarded-Proto": {"https", "http"}, "X-Forwarded-Host": {"evil.example, good.example"},
+			"X-Forwarded-Proto": {"https", "http"},
+			"X-Forwarded-Host":  {"evil.example, good.example"},
 		}
 		assert.Equal(t, http.Header{
-			"X-Forwarded-For": {"192.0.2.7"}, "X-Real-Ip": {"192.0.2.7"}, "Forwarded": {"for=192.0.2.7;proto=http"},
+			"X-Forwarded-For": {"192.0.2.7"}, "X-Real-Ip": {"192.0.2.7"},
+			"Forwarded": {"for=192.0.2.7;proto=http"},
 		}, rewritten(t, cfg, "10.0.0.1:1234", header).Header)
 	})
 	t.Run("what contradicts Scheme", func(t *testing.T) {
-		header := http.Header{"Forwarded": {"for=192.0.2.7;proto=http"}, "X-Forwarded-Proto": {"https"}}
+		header := http.Header{"Forwarded": {"for=192.0.2.7;proto=http"},
+			"X-Forwarded-Proto": {"https"}}
 		cfg := Config{Trust: cfg.Trust, Field: "Forwarded"}
 		assert.NotContains(t, rewritten(t, cfg, "10.0.0.1:1", header).Header, "X-Forwarded-Proto")
 		header["Forwarded"] = []string{"for=192.0.2.7;proto=https"}
 		assert.Contains(t, rewritten(t, cfg, "10.0.0.1:1", header).Header, "X-Forwarded-Proto")
 	})
 	t.Run("names that aren't canonical", func(t *testing.T) {
-		header := http.Header{"x-forwarded-for": {"203.0.113.66"}, "TRUE-CLIENT-IP": {"203.0.113.66"}, "x-REAL_ip": {"203.0.113.66"}}
+		header := http.Header{"x-forwarded-for": {"203.0.113.66"},
+			"TRUE-CLIENT-IP": {"203.0.113.66"}, "x-REAL_ip": {"203.0.113.66"}}
 		assert.Equal(t, http.Header{
-			"X-Forwarded-For": {"192.0.2.7"}, "X-Real-Ip": {"192.0.2.7"}, "Forwarded": {"for=192.0.2.7;proto=http"},
+			"X-Forwarded-For": {"192.0.2.7"}, "X-Real-Ip": {"192.0.2.7"},
+			"Forwarded": {"for=192.0.2.7;proto=http"},
 		}, rewritten(t, cfg, "192.0.2.7:1234", header).Header)
 	})
 	t.Run("another field", func(t *testing.T) {
 		cfg := Config{Trust: cfg.Trust, Field: "X-Own-Client"}
 		assert.Equal(t, http.Header{
-			"X-Forwarded-For": {"192.0.2.7"}, "X-Real-Ip": {"192.0.2.7"}, "X-Own-Client": {"192.0.2.7"},
-			"Forwarded": {"for=192.0.2.7;proto=http"},
+			"X-Forwarded-For": {"192.0.2.7"}, "X-Real-Ip": {"192.0.2.7"},
+			"X-Own-Client": {"192.0.2.7"},
+			"Forwarded":    {"for=192.0.2.7;proto=http"},
 		}, rewritten(t, cfg, "192.0.2.7:1", http.Header{"X-Own-Client": {"203.0.113.66"}}).Header)
 	})
 	t.Run("nobody", func(t *testing.T) {
@@ -110,7 +119,8 @@ func TestRewrite(t *testing.T) {
 		assert.Equal(t, "0.0.0.0:0", r.RemoteAddr)
 	})
 	t.Run("an upgrade", func(t *testing.T) {
-		r := rewritten(t, cfg, "192.0.2.7:1", http.Header{"Connection": {"Upgrade, X-Forwarded-For"}, "Upgrade": {"websocket"}})
+		r := rewritten(t, cfg, "192.0.2.7:1",
+			http.Header{"Connection": {"Upgrade, X-Forwarded-For"}, "Upgrade": {"websocket"}})
 		assert.Equal(t, []string{"Upgrade"}, r.Header["Connection"])
 		r = rewritten(t, cfg, "192.0.2.7:1", http.Header{"Connection": {"X-Forwarded-For"}})
 		assert.NotContains(t, r.Header, "Connection")
@@ -121,7 +131,8 @@ func TestRewrite(t *testing.T) {
 		r.Header.Add("X-Real-Ip", "b")
 		r.Header["Forwarded"][0] = "c"
 		assert.Equal(t, http.Header{
-			"X-Forwarded-For": {"192.0.2.7", "a"}, "X-Real-Ip": {"192.0.2.7", "b"}, "Forwarded": {"c"},
+			"X-Forwarded-For": {"192.0.2.7", "a"}, "X-Real-Ip": {"192.0.2.7", "b"},
+			"Forwarded": {"c"},
 		}, r.Header)
 	})
 }
@@ -139,7 +150,9 @@ func TestNoRewrite(t *testing.T) {
 // client can't make it leave the fields out.
 func TestReverseProxyBehind(t *testing.T) {
 	var got http.Header
-	backend := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }))
+	backend := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got = r.Header
+	}))
 	defer backend.Close()
 	target, err := url.Parse(backend.URL)
 	assert.NoError(t, err)
@@ -166,7 +179,8 @@ func TestReverseProxyBehind(t *testing.T) {
 	send(&httputil.ReverseProxy{Director: func(r *http.Request) {
 		r.URL.Scheme, r.URL.Host = target.Scheme, target.Host
 	}})
-	assert.Equal(t, []string{"192.0.2.7, 192.0.2.7"}, got["X-Forwarded-For"], "it appends RemoteAddr's")
+	assert.Equal(t, []string{"192.0.2.7, 192.0.2.7"}, got["X-Forwarded-For"],
+		"it appends RemoteAddr's")
 	assert.Equal(t, []string{"for=192.0.2.7;proto=https"}, got["Forwarded"])
 	for name, lines := range got {
 		assert.NotContains(t, strings.Join(lines, " "), "203.0.113.66", name)

@@ -35,8 +35,10 @@ const (
 const chainClients = 100
 
 // forgedFields is what every client writes, to be taken for somebody else.
-const forgedFields = "X-Forwarded-For: 203.0.113.66\r\nX-Forwarded-For: 203.0.113.67, " + chainL7 + "\r\nX-Real-IP: 203.0.113.66\r\n" +
-	"Forwarded: for=203.0.113.66;proto=https, for=\"" + chainHA + "\r\nTrue-Client-IP: 203.0.113.66\r\nCF-Connecting-IP: 203.0.113.66\r\n" +
+const forgedFields = "X-Forwarded-For: 203.0.113.66\r\nX-Forwarded-For: 203.0.113.67, " + chainL7 +
+	"\r\nX-Real-IP: 203.0.113.66\r\n" +
+	"Forwarded: for=203.0.113.66;proto=https, for=\"" + chainHA +
+	"\r\nTrue-Client-IP: 203.0.113.66\r\nCF-Connecting-IP: 203.0.113.66\r\n" +
 	"X_Forwarded_For: 203.0.113.66\r\nX-Forwarded-Host: evil.test\r\nX-Forwarded-Proto: https\r\n"
 
 // chainAnswer says who the client is, in all places where a handler could look.
@@ -48,26 +50,32 @@ func chainAnswer(w http.ResponseWriter, r *http.Request) {
 	}
 	for name, lines := range r.Header {
 		if strings.Contains(strings.Join(lines, " "), "203.0.113.6") {
-			http.Error(w, fmt.Sprintf("forged: %s: %q", name, lines), http.StatusInternalServerError)
+			http.Error(w, fmt.Sprintf("forged: %s: %q", name, lines),
+				http.StatusInternalServerError)
 			return
 		}
 	}
-	fmt.Fprintf(w, "%s by %v, proxied %v, %s, %s; %s; %s; %s", r.RemoteAddr, client.Found, client.Proxied, clientip.Scheme(r.Context()),
-		r.Header.Get("X-Forwarded-For"), r.Header.Get("X-Real-IP"), r.Header.Get("Forwarded"), r.Header.Get("X-Forwarded-Host"))
+	fmt.Fprintf(w, "%s by %v, proxied %v, %s, %s; %s; %s; %s", r.RemoteAddr, client.Found,
+		client.Proxied, clientip.Scheme(r.Context()), r.Header.Get("X-Forwarded-For"),
+		r.Header.Get("X-Real-IP"), r.Header.Get("Forwarded"), r.Header.Get("X-Forwarded-Host"))
 }
 
 // chainWant is the answer that a client expects.
-func chainWant(remote netip.AddrPort, found clientip.Found, proxied bool, scheme, host string) string {
+func chainWant(remote netip.AddrPort, found clientip.Found, proxied bool, scheme,
+	host string) string {
 	ip := remote.Addr()
-	return fmt.Sprintf("%v by %v, proxied %v, %s, %v; %v; for=%v;proto=%s; %s", remote, found, proxied, scheme, ip, ip, ip, scheme, host)
+	return fmt.Sprintf("%v by %v, proxied %v, %s, %v; %v; for=%v;proto=%s; %s", remote, found,
+		proxied, scheme, ip, ip, ip, scheme, host)
 }
 
 // startChainServer starts a server that all the proxies reach on one port, and returns its address.
 // With a certificate it speaks TLS.
-func startChainServer(t *testing.T, field string, h http.Handler, certificates ...tls.Certificate) string {
+func startChainServer(t *testing.T, field string, h http.Handler,
+	certificates ...tls.Certificate) string {
 	t.Helper()
 	rule := func(addr string, action proxyproto.Action) proxyproto.Rule {
-		return proxyproto.Rule{Prefix: netip.PrefixFrom(netip.MustParseAddr(addr), 32), Action: action}
+		return proxyproto.Rule{Prefix: netip.PrefixFrom(netip.MustParseAddr(addr), 32),
+			Action: action}
 	}
 	ln, err := proxyproto.Listen("tcp", "127.0.0.1:0", &proxyproto.Config{
 		Policy: proxyproto.Rules(proxyproto.Reject,
@@ -80,7 +88,8 @@ func startChainServer(t *testing.T, field string, h http.Handler, certificates .
 	require.NoError(t, err)
 	h, err = clientip.NewHandler(h, &clientip.Config{Trust: trust, Field: field, Rewrite: true})
 	require.NoError(t, err)
-	srv := &http.Server{Handler: h, ConnContext: proxyproto.ConnContext, Protocols: new(http.Protocols)}
+	srv := &http.Server{Handler: h, ConnContext: proxyproto.ConnContext,
+		Protocols: new(http.Protocols)}
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetUnencryptedHTTP2(true)
 	done := make(chan error, 1)
@@ -102,7 +111,8 @@ type chainProxies struct{ l4, l4ToL7, cdn, haXFF, haForwarded, haBoth, haBothH2,
 
 func startChainProxies(t *testing.T, list, forwarded string) (p chainProxies) {
 	t.Helper()
-	for _, addr := range []*string{&p.l4, &p.l4ToL7, &p.cdn, &p.haXFF, &p.haForwarded, &p.haBoth, &p.haBothH2, &p.haTLS} {
+	for _, addr := range []*string{&p.l4, &p.l4ToL7, &p.cdn, &p.haXFF, &p.haForwarded, &p.haBoth,
+		&p.haBothH2, &p.haTLS} {
 		*addr = proxies.FreeAddr(t)
 	}
 	l7 := proxies.FreeAddr(t)
@@ -135,9 +145,11 @@ func startChainProxies(t *testing.T, list, forwarded string) (p chainProxies) {
 	const good = "\n\thttp-request set-header X-Forwarded-Proto http\n\thttp-request set-header X-Forwarded-Host good.test"
 	proxies.StartHAProxy(t,
 		listen("http", p.haXFF, list, chainHA, "", "option forwardfor"+good)+
-			listen("http", p.haForwarded, forwarded, chainHA, "", "http-request set-header Forwarded for=%[src];proto=http"+good)+
+			listen("http", p.haForwarded, forwarded, chainHA, "",
+				"http-request set-header Forwarded for=%[src];proto=http"+good)+
 			listen("http", p.haBoth, list, chainBoth, "send-proxy-v2", "option forwardfor"+good)+
-			listen("http", p.haBothH2, list, chainBoth, "send-proxy-v2 proto h2", "option forwardfor"+good)+
+			listen("http", p.haBothH2, list, chainBoth, "send-proxy-v2 proto h2",
+				"option forwardfor"+good)+
 			listen("tcp", p.haTLS+" ssl crt server.pem", list, chainL4, "send-proxy-v2-ssl", ""),
 		map[string]string{"server.pem": proxies.PEM(t, ca.Server(t, "interop.test"))})
 	return p
@@ -146,7 +158,8 @@ func startChainProxies(t *testing.T, list, forwarded string) (p chainProxies) {
 // chainHAProxy is a proxy in HAProxy's configuration.
 func chainHAProxy(mode, bind, to, source, options, rules string) string {
 	return fmt.Sprintf("listen %s\n\tmode %s\n\tbind %s\n\t%s\n\tserver go %s source %s %s\n\n",
-		strings.NewReplacer(":", "_", " ", "_").Replace(bind), mode, bind, rules, to, source, options)
+		strings.NewReplacer(":", "_", " ", "_").Replace(bind), mode, bind, rules, to, source,
+		options)
 }
 
 // Every chain names the client, and nothing that the client wrote reaches the handler.
@@ -161,12 +174,15 @@ func TestClientIPChains(t *testing.T) {
 		tls        bool
 	}{
 		{"nginx stream, PROXY", p.l4, clientip.FoundHeader, false, false},
-		{"nginx stream, PROXY -> nginx http, X-Forwarded-For", p.l4ToL7, clientip.FoundField, true, false},
-		{"nginx http, X-Forwarded-For -> nginx stream, PROXY", p.cdn, clientip.FoundField, true, false},
+		{"nginx stream, PROXY -> nginx http, X-Forwarded-For", p.l4ToL7, clientip.FoundField, true,
+			false},
+		{"nginx http, X-Forwarded-For -> nginx stream, PROXY", p.cdn, clientip.FoundField, true,
+			false},
 		{"HAProxy, X-Forwarded-For", p.haXFF, clientip.FoundField, true, false},
 		{"HAProxy, Forwarded", p.haForwarded, clientip.FoundField, true, false},
 		{"HAProxy, PROXY and X-Forwarded-For", p.haBoth, clientip.FoundHeader, true, false},
-		{"HAProxy, PROXY and X-Forwarded-For, HTTP/2", p.haBothH2, clientip.FoundHeader, true, false},
+		{"HAProxy, PROXY and X-Forwarded-For, HTTP/2", p.haBothH2, clientip.FoundHeader, true,
+			false},
 		{"HAProxy, TLS, PROXY with an SSL TLV", p.haTLS, clientip.FoundHeader, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -194,12 +210,14 @@ func TestClientIPChains(t *testing.T) {
 	}
 }
 
-// askForged sends two requests with forged fields over the connection, and returns the answer to both.
+// askForged sends two requests with forged fields over the connection, and returns the answer to
+// both.
 func askForged(c net.Conn) (string, error) {
 	r := bufio.NewReader(c)
 	var answers [2]string
 	for i := range answers {
-		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: interop.test\r\n"+forgedFields+"\r\n"); err != nil {
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: interop.test\r\n"+forgedFields+
+			"\r\n"); err != nil {
 			return "", err
 		}
 		resp, err := http.ReadResponse(r, nil)
@@ -242,7 +260,9 @@ func TestClientIPWebSocket(t *testing.T) {
 		c, err := proxies.Dial(7, addr)
 		require.NoError(t, err)
 		defer c.Close()
-		_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: interop.test\r\nConnection: Upgrade\r\nUpgrade: echo\r\n"+forgedFields+"\r\n")
+		_, err = io.WriteString(c,
+			"GET / HTTP/1.1\r\nHost: interop.test\r\nConnection: Upgrade\r\nUpgrade: echo\r\n"+
+				forgedFields+"\r\n")
 		require.NoError(t, err)
 		r := bufio.NewReader(c)
 		resp, err := http.ReadResponse(r, nil)
@@ -252,7 +272,8 @@ func TestClientIPWebSocket(t *testing.T) {
 		require.NoError(t, err)
 		rest, err := io.ReadAll(r)
 		require.NoError(t, err)
-		remote := netip.MustParseAddrPort(strings.TrimSpace(strings.TrimPrefix(string(rest), "hello\n")))
+		remote := netip.MustParseAddrPort(strings.TrimSpace(strings.TrimPrefix(string(rest),
+			"hello\n")))
 		assert.Equal(t, proxies.ClientAddr(7), remote.Addr())
 	}
 }
@@ -298,20 +319,25 @@ func TestClientIPScheme(t *testing.T) {
 		tls                                      bool
 		want                                     string
 	}{
-		{"TLS passes through; the SSL TLV says that there is none", "tcp", "", chainL4, "send-proxy-v2-ssl", "", true, "https"},
+		{"TLS passes through; the SSL TLV says that there is none", "tcp", "", chainL4,
+			"send-proxy-v2-ssl", "", true, "https"},
 		{"X-Forwarded-Proto, encrypted", "http", "", chainHA, "ssl verify none",
 			"http-request set-header X-Forwarded-Proto http", false, "http"},
-		{"the SSL TLV says that there is none, encrypted", "http", "", chainBoth, "send-proxy-v2-ssl ssl verify none",
-			"http-request del-header X-Forwarded-Proto", false, "http"},
-		{"the SSL TLV, and a client's X-Forwarded-Proto passes through", "http", " ssl crt server.pem", chainBoth,
-			"send-proxy-v2-ssl ssl verify none", "", true, "https"},
+		{"the SSL TLV says that there is none, encrypted", "http", "", chainBoth,
+			"send-proxy-v2-ssl ssl verify none", "http-request del-header X-Forwarded-Proto", false,
+			"http"},
+		{"the SSL TLV, and a client's X-Forwarded-Proto passes through", "http",
+			" ssl crt server.pem", chainBoth, "send-proxy-v2-ssl ssl verify none", "", true,
+			"https"},
 	}
 	addrs, config := make([]string, len(tests)), ""
 	for i, test := range tests {
 		addrs[i] = proxies.FreeAddr(t)
-		config += chainHAProxy(test.mode, addrs[i]+test.bind, server, test.source, test.options, test.rules)
+		config += chainHAProxy(test.mode, addrs[i]+test.bind, server, test.source, test.options,
+			test.rules)
 	}
-	proxies.StartHAProxy(t, config, map[string]string{"server.pem": proxies.PEM(t, ca.Server(t, "interop.test"))})
+	proxies.StartHAProxy(t, config,
+		map[string]string{"server.pem": proxies.PEM(t, ca.Server(t, "interop.test"))})
 	for i, test := range tests {
 		c, err := proxies.Dial(i, addrs[i])
 		require.NoError(t, err)
@@ -320,7 +346,8 @@ func TestClientIPScheme(t *testing.T) {
 		if test.tls {
 			c, contrary = tls.Client(c, &tls.Config{InsecureSkipVerify: true}), "http"
 		}
-		_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: interop.test\r\nX-Forwarded-Proto: "+contrary+"\r\n\r\n")
+		_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: interop.test\r\nX-Forwarded-Proto: "+
+			contrary+"\r\n\r\n")
 		require.NoError(t, err, test.name)
 		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 		require.NoError(t, err, test.name)

@@ -26,7 +26,8 @@ func TestClientIPProxyHTTP(t *testing.T) {
 		h, _ := proxyproto.HeaderFromContext(r.Context())
 		fmt.Fprintf(w, "%s %d bytes of TLVs", r.RemoteAddr, len(h.TLVs))
 	}))
-	ln, err := proxyproto.NewListener(last.Listener, &proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
+	ln, err := proxyproto.NewListener(last.Listener,
+		&proxyproto.Config{Policy: proxyproto.Always(proxyproto.Require)})
 	require.NoError(t, err)
 	last.Listener = ln
 	last.Config.ConnContext = proxyproto.ConnContext
@@ -39,7 +40,8 @@ func TestClientIPProxyHTTP(t *testing.T) {
 	})
 	require.NoError(t, err)
 	defer transport.CloseIdleConnections()
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: transport}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Transport: transport}
 	list := startChainServer(t, "X-Forwarded-For", proxy)
 	forwarded := startChainServer(t, "Forwarded", proxy)
 	p := startChainProxies(t, list, forwarded)

@@ -130,7 +130,8 @@ const whoamiPath = "/whoami"
 
 // withRequest is what a receiver gets when it is shown the specimen.
 func withRequest(wire []byte) []byte {
-	return append(bytes.Clone(wire), "GET "+whoamiPath+" HTTP/1.1\r\nHost: interop.test\r\nConnection: close\r\n\r\n"...)
+	return append(bytes.Clone(wire),
+		"GET "+whoamiPath+" HTTP/1.1\r\nHost: interop.test\r\nConnection: close\r\n\r\n"...)
 }
 
 // show sends the specimen and a request, and the end of data, so that nothing has to wait.

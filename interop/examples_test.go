@@ -40,7 +40,8 @@ func inFrontOf(t *testing.T, backend string) map[string]string {
 	proxies.StartNginx(t, servers, nil)
 	addrs["haproxy v1"], addrs["haproxy v2"] = proxies.FreeAddr(t), proxies.FreeAddr(t)
 	proxies.StartHAProxy(t, haproxyListen("one", addrs["haproxy v1"], forHAProxy, "send-proxy")+
-		haproxyListen("two", addrs["haproxy v2"], forHAProxy, "check inter 20ms send-proxy-v2"), nil)
+		haproxyListen("two", addrs["haproxy v2"], forHAProxy, "check inter 20ms send-proxy-v2"),
+		nil)
 	return addrs
 }
 
@@ -53,10 +54,12 @@ func TestExampleTCP(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if want := fmt.Sprintf("you are %v; ", c.LocalAddr()); !strings.HasPrefix(greeting, want) {
+			if want := fmt.Sprintf("you are %v; ", c.LocalAddr()); !strings.HasPrefix(greeting,
+				want) {
 				return fmt.Errorf("greeting %q, not %q", greeting, want)
 			}
-			for _, said := range []string{fmt.Sprintf(" %v -> %v", c.LocalAddr(), c.RemoteAddr()), " by 127."} {
+			for _, said := range []string{fmt.Sprintf(" %v -> %v", c.LocalAddr(), c.RemoteAddr()),
+				" by 127."} {
 				if !strings.Contains(greeting, said) {
 					return fmt.Errorf("greeting %q without %q", greeting, said)
 				}

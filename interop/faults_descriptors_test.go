@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/internal/program"
 	"github.com/seed2e8fe8ee/proxyproto/interop/internal/proxies"
 )
 
@@ -104,15 +105,15 @@ func startScarce(t *testing.T) *scarce {
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), fewDescriptorsEnv+"=1")
 	child.Stderr = os.Stderr
-	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	in, err := child.StdinPipe()
 	require.NoError(t, err)
 	out, err := child.StdoutPipe()
 	require.NoError(t, err)
-	require.NoError(t, child.Start())
+	wait, err := program.Begin(child)
+	require.NoError(t, err)
 	t.Cleanup(func() {
 		in.Close()
-		child.Wait()
+		wait()
 	})
 	s := &scarce{in: in, out: bufio.NewReader(out)}
 	line, err := s.out.ReadString('\n')

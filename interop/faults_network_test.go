@@ -60,7 +60,8 @@ func (w *wire) dial(t *testing.T, addr string) *net.TCPConn {
 }
 
 // listen makes a Listener at the server's end; serve gets each connection.
-func (w *wire) listen(t *testing.T, limit time.Duration, serve func(net.Conn)) *proxyproto.Listener {
+func (w *wire) listen(t *testing.T, limit time.Duration,
+	serve func(net.Conn)) *proxyproto.Listener {
 	t.Helper()
 	inner := w.server.Listen(t, wireServer+":0")
 	ln, err := proxyproto.NewListener(inner, &proxyproto.Config{
@@ -130,7 +131,10 @@ func TestFaultLinkCutInsideHeader(t *testing.T) {
 		require.NoError(t, err)
 		conns = append(conns, c)
 	}
-	require.Eventually(t, func() bool { return ln.Stats().Pending == len(splits)-1 && ln.Stats().V1 == 1 }, proxies.Timeout, time.Millisecond)
+	require.Eventually(t, func() bool {
+		return ln.Stats().Pending == len(splits)-1 &&
+			ln.Stats().V1 == 1
+	}, proxies.Timeout, time.Millisecond)
 	cutLink(t, w.server)
 	for i, c := range conns {
 		_, err := io.WriteString(c, wireHeader[splits[i]:]+"hello\n")
@@ -152,8 +156,8 @@ func TestFaultLinkCutInsideHeader(t *testing.T) {
 	assert.Zero(t, s.Pending)
 }
 
-// The link stays cut for longer than HeaderTimeout: what is left of the header comes too late, and is
-// neither served nor believed. Those that come afterwards are served.
+// The link stays cut for longer than HeaderTimeout: what is left of the header comes too late, and
+// is neither served nor believed. Those that come afterwards are served.
 func TestFaultLinkCutForTooLong(t *testing.T) {
 	w := newWire(t)
 	ln := w.listen(t, time.Second, whoLine)
@@ -164,13 +168,17 @@ func TestFaultLinkCutForTooLong(t *testing.T) {
 		require.NoError(t, err)
 		conns = append(conns, c)
 	}
-	// One after the other, all are accepted before the first one's second is over, or are dropped by it.
-	require.Eventually(t, func() bool { return ln.Stats().Accepted == 10 }, proxies.Timeout, time.Millisecond)
+	// One after the other, all are accepted before the first one's second is over, or are dropped
+	// by it.
+	require.Eventually(t, func() bool { return ln.Stats().Accepted == 10 }, proxies.Timeout,
+		time.Millisecond)
 	cutLink(t, w.server)
 	for _, c := range conns {
-		io.WriteString(c, wireHeader[20:]+"hello\n") // which fails where the server has given up already
+		// which fails where the server has given up already
+		io.WriteString(c, wireHeader[20:]+"hello\n")
 	}
-	require.Eventually(t, func() bool { return ln.Stats().Dropped[proxyproto.ReasonTimeout] == 10 }, proxies.Timeout, time.Millisecond)
+	require.Eventually(t, func() bool { return ln.Stats().Dropped[proxyproto.ReasonTimeout] == 10 },
+		proxies.Timeout, time.Millisecond)
 	mendLink(t, w.server)
 	for _, c := range conns {
 		b, _ := io.ReadAll(c)
@@ -189,7 +197,8 @@ func TestFaultLinkCutForTooLong(t *testing.T) {
 // stays who it is.
 func TestFaultLinkCutUnderTransfer(t *testing.T) {
 	w := newWire(t)
-	accepted, arrived, answer := make(chan *proxyproto.Conn, 1), make(chan []byte, 1), make(chan []byte)
+	accepted, arrived, answer := make(chan *proxyproto.Conn, 1), make(chan []byte, 1),
+		make(chan []byte)
 	ln := w.listen(t, time.Hour, func(c net.Conn) {
 		accepted <- c.(*proxyproto.Conn)
 		for {

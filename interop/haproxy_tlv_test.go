@@ -29,8 +29,10 @@ func TestHAProxyTLVs(t *testing.T) {
 		version        string
 		keyAlg, sigAlg string
 	}{
-		{"TLS 1.3, ECDSA", proxies.P256, tls.VersionTLS13, 0, "TLSv1.3", "EC256", "ecdsa-with-SHA256"},
-		{"TLS 1.2, RSA", proxies.RSA2048, tls.VersionTLS12, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, "TLSv1.2", "RSA2048", "RSA-SHA256"},
+		{"TLS 1.3, ECDSA", proxies.P256, tls.VersionTLS13, 0, "TLSv1.3", "EC256",
+			"ecdsa-with-SHA256"},
+		{"TLS 1.2, RSA", proxies.RSA2048, tls.VersionTLS12,
+			tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, "TLSv1.2", "RSA2048", "RSA-SHA256"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			ca := proxies.NewCA(t, test.keys)
@@ -112,7 +114,8 @@ func answerHeader(c net.Conn) (string, error) {
 	if !ok || pc.Header() == nil {
 		return "", errors.New("a connection without header")
 	}
-	answer, err := json.Marshal(sawHeader{Pair: pair(c.RemoteAddr(), c.LocalAddr()), TLVs: tlvs(pc.Header().TLVs)})
+	answer, err := json.Marshal(sawHeader{Pair: pair(c.RemoteAddr(), c.LocalAddr()),
+		TLVs: tlvs(pc.Header().TLVs)})
 	return string(answer), err
 }
 
@@ -177,8 +180,8 @@ func openSSLName(suite uint16) string {
 	return tls.CipherSuiteName(suite) // those of TLS 1.3 have one name
 }
 
-// HAProxy copies the bytes of a certificate's name whatever their encoding: this client's two Chinese
-// characters have those of "root". (nginx converts them: see TestNginxV2TLS.)
+// HAProxy copies the bytes of a certificate's name whatever their encoding: this client's two
+// Chinese characters have those of "root". (nginx converts them: see TestNginxV2TLS.)
 func TestHAProxyNameInAnOldEncoding(t *testing.T) {
 	ca := proxies.NewCA(t, proxies.P256)
 	b := listen(t)

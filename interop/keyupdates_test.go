@@ -43,7 +43,9 @@ func TestKeyUpdatesWithoutReading(t *testing.T) {
 		MaxHeaderSize: 1 << 16,
 		MaxPending:    peers,
 		HeaderTimeout: time.Hour,
-		OnDrop:        func(_ proxyproto.Peer, drop *proxyproto.DropError) { dropped <- drop.Reason },
+		OnDrop: func(_ proxyproto.Peer, drop *proxyproto.DropError) {
+			dropped <- drop.Reason
+		},
 	})
 	require.NoError(t, err)
 	defer ln.Close()

@@ -29,7 +29,8 @@ func nginxWritesV2(t *testing.T) bool {
 	config := proxies.StreamModule(t) + "pid nginx.pid;\nevents {}\nstream {" +
 		nginxServer(proxies.FreeAddr(t), "127.0.0.1:9", "proxy_protocol v2;") + "}\n"
 	dir := proxies.Dir(t, map[string]string{"nginx.conf": config})
-	out, err := exec.Command(proxies.Need(t, "nginx"), "-t", "-p", dir, "-c", "nginx.conf", "-e", "stderr").CombinedOutput()
+	out, err := exec.Command(proxies.Need(t, "nginx"), "-t", "-p", dir, "-c", "nginx.conf", "-e",
+		"stderr").CombinedOutput()
 	if major*1_000_000+minor*1000+patch >= 1_031_004 {
 		require.NoError(t, err, "%s", out)
 		return true
@@ -78,7 +79,8 @@ func (nc nginxClient) send(t *testing.T) (sent nginxSent) {
 	unix := map[string]string{"unix": "unix:"}[nc.network]
 	proxies.StartNginx(t,
 		nginxServer(unix+toRaw+" "+nc.also, raw.Addr().String(), "proxy_protocol v2;"+nc.options)+
-			nginxServer(unix+toOurs+" "+nc.also, ln.Addr().String(), "proxy_protocol v2;"+nc.options), nc.files)
+			nginxServer(unix+toOurs+" "+nc.also, ln.Addr().String(),
+				"proxy_protocol v2;"+nc.options), nc.files)
 
 	serve := func(addr string, accept func() (net.Conn, error)) (got []byte, server, client net.Conn) {
 		done := make(chan net.Conn, 1)
@@ -154,7 +156,8 @@ func said(tlvs proxyproto.TLVs) (lines []string) {
 			lines = append(lines, "CRC32C")
 		case proxyproto.TypeSSL:
 			ssl, _ := tlvs.SSL()
-			lines = append(lines, fmt.Sprintf("SSL %#02x, verify %d", uint8(ssl.Client), ssl.Verify))
+			lines = append(lines, fmt.Sprintf("SSL %#02x, verify %d", uint8(ssl.Client),
+				ssl.Verify))
 			lines = append(lines, said(ssl.TLVs)...)
 		default:
 			lines = append(lines, fmt.Sprintf("%v %q", typ, value))
@@ -202,7 +205,8 @@ func TestNginxV2Addresses(t *testing.T) {
 	})
 }
 
-// What it says of clients whose addresses a first hop has told it, and of what that hop said besides.
+// What it says of clients whose addresses a first hop has told it, and of what that hop said
+// besides.
 func TestNginxV2Realip(t *testing.T) {
 	if !nginxWritesV2(t) {
 		return
@@ -256,7 +260,8 @@ func TestNginxV2Datagrams(t *testing.T) {
 	})
 	require.NoError(t, err)
 	addr := proxies.FreeAddr(t)
-	proxies.StartNginx(t, nginxServer(addr+" udp", inner.LocalAddr().String(), "proxy_protocol v2;"), nil)
+	proxies.StartNginx(t, nginxServer(addr+" udp", inner.LocalAddr().String(),
+		"proxy_protocol v2;"), nil)
 	client, err := net.Dial("udp", addr)
 	require.NoError(t, err)
 	defer client.Close()

@@ -68,9 +68,11 @@ func TestNginxV2TLS(t *testing.T) {
 			}, "SSL 0x07, verify 21", []string{`SSL_CN "mallory"`}, false},
 			{"a long name", func(cfg *tls.Config) {
 				cfg.Certificates = []tls.Certificate{other.Client(t, strings.Repeat("long", 700))}
-			}, "SSL 0x07, verify 0", []string{`SSL_CN "` + strings.Repeat("long", 700) + `"`}, false},
+			}, "SSL 0x07, verify 0", []string{`SSL_CN "` + strings.Repeat("long", 700) + `"`},
+				false},
 			{"a name in an old encoding", func(cfg *tls.Config) {
-				cfg.Certificates = []tls.Certificate{other.ClientNamed(t, bmpName(t, "牯潴"), pkix.Name{})}
+				cfg.Certificates = []tls.Certificate{other.ClientNamed(t, bmpName(t, "牯潴"),
+					pkix.Name{})}
 			}, "SSL 0x07, verify 0", []string{`SSL_CN "牯潴"`}, false},
 		} {
 			t.Run(fmt.Sprintf("keys %d, %s, %s", keys.algorithm, keys.version, c.name), func(t *testing.T) {
@@ -80,9 +82,11 @@ func TestNginxV2TLS(t *testing.T) {
 					CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256},
 				}
 				c.edit(cfg)
-				sent := nginxClient{network: "tcp", listen: listenIPv4, also: "ssl", tls: cfg, files: files,
-					options: "ssl_certificate server.pem; ssl_certificate_key server.pem; ssl_alpn h2;" +
-						"ssl_verify_client optional_no_ca; ssl_client_certificate ca.pem; ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;"}.send(t)
+				sent := nginxClient{network: "tcp", listen: listenIPv4, also: "ssl", tls: cfg,
+					files: files, options: "ssl_certificate server.pem; ssl_certificate_key " +
+						"server.pem; ssl_alpn h2;ssl_verify_client optional_no_ca; " +
+						"ssl_client_certificate ca.pem; " +
+						"ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;"}.send(t)
 				assert.Equal(t, sent.source, sent.remote)
 				want := []string{fmt.Sprintf("AUTHORITY %q", serverName), `ALPN "h2"`}
 				if c.alone {
@@ -91,7 +95,8 @@ func TestNginxV2TLS(t *testing.T) {
 				want = append(want, c.flags, fmt.Sprintf("SSL_VERSION %q", keys.version))
 				want = append(want, c.cn...)
 				want = append(want, fmt.Sprintf("SSL_CIPHER %q", keys.cipher))
-				want = append(append(want, keys.sig...), keys.key...) // the server's, whoever the client is
+				// the server's, whoever the client is
+				want = append(append(want, keys.sig...), keys.key...)
 				assert.Equal(t, append(want, "CRC32C"), said(sent.header.TLVs))
 				ssl, ok := sent.header.TLVs.SSL()
 				assert.True(t, ok && ssl.TLS())
@@ -111,13 +116,15 @@ func TestNginxV2Resumed(t *testing.T) {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
 			sent := nginxClient{network: "tcp", listen: listenIPv4, also: "ssl", again: true,
 				tls: &tls.Config{
-					RootCAs: ca.Pool(), ServerName: serverName, MinVersion: version, MaxVersion: version,
+					RootCAs: ca.Pool(), ServerName: serverName, MinVersion: version,
+					MaxVersion:         version,
 					Certificates:       []tls.Certificate{ca.Client(t, "alice")},
 					ClientSessionCache: tls.NewLRUClientSessionCache(1),
 				},
 				options: "ssl_certificate server.pem; ssl_certificate_key server.pem;" +
 					"ssl_verify_client on; ssl_client_certificate ca.pem;",
-				files: map[string]string{"server.pem": proxies.PEM(t, ca.Server(t, serverName)), "ca.pem": ca.PEM()},
+				files: map[string]string{"server.pem": proxies.PEM(t, ca.Server(t, serverName)),
+					"ca.pem": ca.PEM()},
 			}.send(t)
 			h, _, err := proxyproto.Parse(sent.wire)
 			require.NoError(t, err)
@@ -141,9 +148,11 @@ func TestNginxV2TooLong(t *testing.T) {
 	b := listen(t)
 	b.serveConns(t, b, whoamiConn)
 	addr := proxies.FreeAddr(t)
-	proxies.StartNginx(t, nginxServer(addr+" ssl", b.addr, "proxy_protocol v2; ssl_certificate server.pem;"+
-		"ssl_certificate_key server.pem; ssl_verify_client on; ssl_client_certificate ca.pem;"),
-		map[string]string{"server.pem": proxies.PEM(t, ca.Server(t, serverName)), "ca.pem": ca.PEM()})
+	proxies.StartNginx(t, nginxServer(addr+" ssl", b.addr,
+		"proxy_protocol v2; ssl_certificate server.pem;"+
+			"ssl_certificate_key server.pem; ssl_verify_client on; ssl_client_certificate ca.pem;"),
+		map[string]string{"server.pem": proxies.PEM(t, ca.Server(t, serverName)),
+			"ca.pem": ca.PEM()})
 	c, err := tls.Dial("tcp", addr, &tls.Config{
 		RootCAs: ca.Pool(), ServerName: serverName,
 		Certificates: []tls.Certificate{ca.Client(t, strings.Repeat("long", 1024))},
@@ -153,7 +162,8 @@ func TestNginxV2TooLong(t *testing.T) {
 	require.NoError(t, c.SetDeadline(time.Now().Add(proxies.Timeout)))
 	answer, _ := io.ReadAll(c)
 	assert.Empty(t, answer)
-	require.Eventually(t, func() bool { return b.Stats().Probes == 1 }, proxies.Timeout, time.Millisecond)
+	require.Eventually(t, func() bool { return b.Stats().Probes == 1 }, proxies.Timeout,
+		time.Millisecond)
 }
 
 // bmpName is a subject with one common name, in the encoding that has two bytes a character.

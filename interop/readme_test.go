@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed2e8fe8ee/proxyproto/internal/program"
 	"github.com/seed2e8fe8ee/proxyproto/interop/internal/proxies"
 )
 
@@ -64,17 +65,18 @@ func startReadmeServer(t *testing.T) (addr string) {
 	}
 	sh(readmeBlock(t, "sh", "go mod init"))
 	addr = proxies.FreeAddr(t)
-	program := substitute(t, readmeBlock(t, "go", "func main"), "127.0.0.1:8080", addr)
-	require.NoError(t, os.WriteFile(filepath.Join(hello, "main.go"), []byte(program), 0o600))
+	source := substitute(t, readmeBlock(t, "go", "func main"), "127.0.0.1:8080", addr)
+	require.NoError(t, os.WriteFile(filepath.Join(hello, "main.go"), []byte(source), 0o600))
 	sh("go build -o hello .") // because go run can't be stopped with what it runs
 
 	server := exec.Command(filepath.Join(hello, "hello"))
 	var logged strings.Builder
 	server.Stdout, server.Stderr = &logged, &logged
-	require.NoError(t, server.Start())
+	wait, err := program.Begin(server)
+	require.NoError(t, err)
 	t.Cleanup(func() {
 		server.Process.Kill()
-		server.Wait()
+		wait()
 		assert.Empty(t, logged.String(), "the server logged something")
 	})
 	serves := proxies.Dials("tcp", addr) // a probe

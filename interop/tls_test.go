@@ -15,7 +15,8 @@ import (
 const serverName = "server.interop.test"
 
 // behindTLS speaks TLS over c and asks inside it.
-func behindTLS(c net.Conn, cfg *tls.Config, ask func(c net.Conn, want string) error, want string) error {
+func behindTLS(c net.Conn, cfg *tls.Config, ask func(c net.Conn, want string) error,
+	want string) error {
 	tc := tls.Client(c, cfg)
 	if err := tc.Handshake(); err != nil {
 		return err
@@ -56,7 +57,8 @@ func TestTLSBegunByProxy(t *testing.T) {
 			proxies.StartNginx(t, nginxServer(addr, backend, "proxy_protocol on;"+nginxTLS), files)
 		}},
 		{"haproxy v2", proxyproto.V2, func(t *testing.T, addr, backend string) {
-			proxies.StartHAProxy(t, haproxyListen("tls", addr, backend, haproxyTLS+" send-proxy-v2"), files)
+			proxies.StartHAProxy(t, haproxyListen("tls", addr, backend,
+				haproxyTLS+" send-proxy-v2"), files)
 		}},
 	}
 	if nginxWritesV2(t) {
@@ -67,7 +69,8 @@ func TestTLSBegunByProxy(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			b := listen(t)
-			ln := tls.NewListener(b, &tls.Config{Certificates: []tls.Certificate{ca.Server(t, serverName)}})
+			ln := tls.NewListener(b,
+				&tls.Config{Certificates: []tls.Certificate{ca.Server(t, serverName)}})
 			b.serveHTTP(t, ln, &http.Server{
 				Handler:     http.HandlerFunc(whoamiFromContext),
 				ConnContext: proxyproto.ConnContext,

@@ -17,7 +17,8 @@ import (
 	"github.com/seed2e8fe8ee/proxyproto"
 )
 
-// A connection that is upgraded goes on as the client's own, and the session's end doesn't touch it.
+// A connection that is upgraded goes on as the client's own, and the session's end doesn't touch
+// it.
 func TestUpgrade(t *testing.T) {
 	backend := newBackend(t, false)
 	backend.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -35,7 +36,8 @@ func TestUpgrade(t *testing.T) {
 	c, err := net.Dial("tcp", proxy.Listener.Addr().String())
 	require.NoError(t, err)
 	defer c.Close()
-	_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	_, err = io.WriteString(c,
+		"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 	require.NoError(t, err)
 	r := bufio.NewReader(c)
 	resp, err := http.ReadResponse(r, nil)
@@ -194,14 +196,17 @@ func TestBodyThatCannotBeSentAgain(t *testing.T) {
 
 // A function that panics, and a base whose dialing does, leave no session with a request too many.
 func TestPanics(t *testing.T) {
-	transport := newTransport(t, nil, func(*http.Request) (*proxyproto.Header, error) { panic("header") })
+	transport := newTransport(t, nil, func(*http.Request) (*proxyproto.Header, error) {
+		panic("header")
+	})
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:1/", nil)
 	require.NoError(t, err)
 	assert.Panics(t, func() { transport.RoundTrip(req) })
 	assertForgotten(t, transport)
 }
 
-// A client that goes away while its request is under way takes the connection to the server with it.
+// A client that goes away while its request is under way takes the connection to the server with
+// it.
 func TestClientGoesAway(t *testing.T) {
 	backend, conns := countedBackend(t, false)
 	arrived := make(chan bool)

@@ -83,7 +83,8 @@ func TestHeaderOfTheClientInAField(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			backend := newBackend(t, false)
-			proxy := newFieldProxy(t, backend, newTransport(t, nil, headerV2), test.field, test.between)
+			proxy := newFieldProxy(t, backend, newTransport(t, nil, headerV2), test.field,
+				test.between)
 			c := &http.Client{Transport: http.DefaultTransport}
 			if test.h != nil {
 				c.Transport = newTransport(t, nil, headerOf(test.h, nil))

@@ -248,7 +248,8 @@ func TestClientsComeAndGo(t *testing.T) {
 		}
 		t.Run(fmt.Sprintf("TLS %t", withTLS), func(t *testing.T) {
 			backend, conns := countedBackend(t, withTLS)
-			backend.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that are broken off
+			// of handshakes that are broken off
+			backend.Config.ErrorLog = log.New(io.Discard, "", 0)
 			backend.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Client", r.RemoteAddr)
 				if r.Header.Get("Last") != "" {

@@ -101,7 +101,9 @@ func TestExpectContinue(t *testing.T) {
 		continued, from := false, ""
 		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
 			Got100Continue: func() { continued = true },
-			GotConn:        func(info httptrace.GotConnInfo) { from = info.Conn.LocalAddr().String() },
+			GotConn: func(info httptrace.GotConnInfo) {
+				from = info.Conn.LocalAddr().String()
+			},
 		})
 		body := &noteClose{Reader: strings.NewReader(strings.Repeat("x", 1<<20))}
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, proxy.URL+path, body)

@@ -109,7 +109,8 @@ func assertForgotten(t *testing.T, transport *Transport) {
 // Clients that keep their connections open without end don't make those to servers accumulate.
 func TestIdleClientsAreBounded(t *testing.T) {
 	backend, conns := countedBackend(t, false)
-	proxy := newProxy(t, backend, newTransport(t, &http.Transport{MaxIdleConns: 3}, headerV2), false)
+	proxy := newProxy(t, backend, newTransport(t, &http.Transport{MaxIdleConns: 3}, headerV2),
+		false)
 	var clients []*http.Client
 	for i := range 10 {
 		clients = append(clients, client(t, proxy, i))

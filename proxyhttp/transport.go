@@ -211,7 +211,8 @@ func (t *Transport) session(r *http.Request) (*session, error) {
 	wire := []byte("v1 LOCAL") // has no wire form; the Dialer sends the connection's own addresses
 	if h.Version != proxyproto.V1 || h.Command != proxyproto.Local {
 		if wire, err = h.AppendTo(make([]byte, 0, 128)); err != nil {
-			return nil, fmt.Errorf("proxyhttp: the header for the request to %s: %w", hostOf(r), err)
+			return nil, fmt.Errorf("proxyhttp: the header for the request to %s: %w", hostOf(r),
+				err)
 		}
 	}
 	var client string

@@ -112,8 +112,9 @@ func TestTLVsTooLarge(t *testing.T) {
 			require.NoError(t, err, test.name)
 			id, _ := tlvs.UniqueID()
 			assert.Equal(t, "id", string(id), test.name)
-			b, err := (&proxyproto.Header{Version: proxyproto.V2, Command: proxyproto.Proxy, TLVs: tlvs,
-				Protocol: proxyproto.TCP4, Source: anAddr, Destination: anAddr}).AppendTo(nil)
+			b, err := (&proxyproto.Header{Version: proxyproto.V2, Command: proxyproto.Proxy,
+				TLVs: tlvs, Protocol: proxyproto.TCP4, Source: anAddr,
+				Destination: anAddr}).AppendTo(nil)
 			require.NoError(t, err, test.name)
 			_, _, err = proxyproto.Parse(b)
 			assert.NoError(t, err, test.name)

@@ -98,7 +98,8 @@ func TestSetTLVs(t *testing.T) {
 	client := &tls.Config{
 		RootCAs: roots, ServerName: "server.test", NextProtos: []string{"h2"},
 		Certificates:       []tls.Certificate{ca},
-		ClientSessionCache: tls.NewLRUClientSessionCache(1), CurvePreferences: []tls.CurveID{tls.X25519},
+		ClientSessionCache: tls.NewLRUClientSessionCache(1),
+		CurvePreferences:   []tls.CurveID{tls.X25519},
 	}
 	nobody := client.Clone()
 	nobody.Certificates, nobody.ClientSessionCache = nil, nil
@@ -109,12 +110,14 @@ func TestSetTLVs(t *testing.T) {
 	old.InsecureSkipVerify = true
 	const both = proxyproto.ClientCertConn | proxyproto.ClientCertSess
 	in := map[proxyproto.TLVType]string{
-		proxyproto.SubtypeSSLVersion: "TLSv1.3", proxyproto.SubtypeSSLCipher: "TLS_AES_128_GCM_SHA256",
-		proxyproto.SubtypeSSLGroup: "x25519", proxyproto.SubtypeSSLCN: "alice",
+		proxyproto.SubtypeSSLVersion: "TLSv1.3",
+		proxyproto.SubtypeSSLCipher:  "TLS_AES_128_GCM_SHA256",
+		proxyproto.SubtypeSSLGroup:   "x25519", proxyproto.SubtypeSSLCN: "alice",
 	}
 	without := map[proxyproto.TLVType]string{
-		proxyproto.SubtypeSSLVersion: "TLSv1.3", proxyproto.SubtypeSSLCipher: "TLS_AES_128_GCM_SHA256",
-		proxyproto.SubtypeSSLGroup: "x25519",
+		proxyproto.SubtypeSSLVersion: "TLSv1.3",
+		proxyproto.SubtypeSSLCipher:  "TLS_AES_128_GCM_SHA256",
+		proxyproto.SubtypeSSLGroup:   "x25519",
 	}
 	for _, test := range []struct {
 		name           string
@@ -127,8 +130,10 @@ func TestSetTLVs(t *testing.T) {
 		{"verified", server, client, proxyproto.ClientSSL | both, true, in, "h2", "server.test"},
 		{"resumed", server, client, proxyproto.ClientSSL | proxyproto.ClientCertSess, true, in,
 			"h2", "server.test"},
-		{"no certificate", server, nobody, proxyproto.ClientSSL, false, without, "h2", "server.test"},
-		{"not verified", anybody, client, proxyproto.ClientSSL | both, false, in, "h2", "server.test"},
+		{"no certificate", server, nobody, proxyproto.ClientSSL, false, without, "h2",
+			"server.test"},
+		{"not verified", anybody, client, proxyproto.ClientSSL | both, false, in, "h2",
+			"server.test"},
 		{"TLS 1.2", server, old, proxyproto.ClientSSL, false, map[proxyproto.TLVType]string{
 			proxyproto.SubtypeSSLVersion: "TLSv1.2", proxyproto.SubtypeSSLGroup: "x25519",
 			proxyproto.SubtypeSSLCipher: "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -141,9 +146,11 @@ func TestSetTLVs(t *testing.T) {
 			}
 			// What the hop before said, which mustn't be heard any more.
 			theirs, err := proxyproto.SSL{Client: proxyproto.ClientSSL | both,
-				TLVs: proxyproto.TLVs("\x22\x00\x04root")}.AppendTo(proxyproto.TLVs("\x05\x00\x02id"))
+				TLVs: proxyproto.TLVs("\x22\x00\x04root")}.AppendTo(
+				proxyproto.TLVs("\x05\x00\x02id"))
 			require.NoError(t, err)
-			for _, typ := range []proxyproto.TLVType{proxyproto.TypeALPN, proxyproto.TypeAuthority} {
+			for _, typ := range []proxyproto.TLVType{proxyproto.TypeALPN,
+				proxyproto.TypeAuthority} {
 				theirs, err = theirs.Append(typ, []byte("theirs"))
 				require.NoError(t, err)
 			}
@@ -226,7 +233,8 @@ func TestCommonNames(t *testing.T) {
 		cert := new(x509.Certificate)
 		for _, v := range values {
 			cert.Subject.Names = append(cert.Subject.Names,
-				pkix.AttributeTypeAndValue{Type: asn1.ObjectIdentifier{2, 5, 4, 10}, Value: "an organization"},
+				pkix.AttributeTypeAndValue{Type: asn1.ObjectIdentifier{2, 5, 4, 10},
+					Value: "an organization"},
 				pkix.AttributeTypeAndValue{Type: oidCommonName, Value: v})
 		}
 		return cert

@@ -64,7 +64,8 @@ func TestTableOfDatagrams(t *testing.T) {
 
 // whatComes says in a few words what a PacketConn makes of a datagram, after one that begins a
 // session.
-func whatComes(t *testing.T, cfg Config, a proxyproto.Action, datagram string, session bool) string {
+func whatComes(t *testing.T, cfg Config, a proxyproto.Action, datagram string,
+	session bool) string {
 	peer := &net.UDPAddr{IP: net.IPv4(10, 0, 0, 1).To4(), Port: 7777}
 	inner := &fakePackets{local: &net.UDPAddr{}}
 	drops := logDrops(&cfg)

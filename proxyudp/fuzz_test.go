@@ -16,9 +16,9 @@ import (
 )
 
 // FuzzAddress does to addresses what programs do (it builds, cuts, copies, converts, appends and
-// writes over) in an order that the input says, and looks after each step that no address has a route
-// but one that its client came by, and that a PacketConn sends by no other: under Require and with
-// Remember as well as under Optional, which lets it write to the address itself.
+// writes over) in an order that the input says, and looks after each step that no address has a
+// route but one that its client came by, and that a PacketConn sends by no other: under Require and
+// with Remember as well as under Optional, which lets it write to the address itself.
 func FuzzAddress(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}, uint64(1))
 	f.Add([]byte{16, 0, 16, 1, 14, 2, 3, 13, 200, 55}, uint64(0x1234567890abcdef))
@@ -35,7 +35,8 @@ func FuzzAddress(f *testing.F) {
 		} {
 			r := route{client: netip.MustParseAddrPort(client)}
 			if r.peer = r.client; i < 6 {
-				r.peer = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), uint16(1000+i))
+				r.peer = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}),
+					uint16(1000+i))
 				r.destination = netip.MustParseAddrPort(testDestination)
 				r.tlvs = slices.Repeat([]byte{byte(i)}, i*i%7)
 			}
@@ -252,7 +253,8 @@ func fuzzWant(datagram []byte, action proxyproto.Action, limit int) (
 	case action == proxyproto.Reject:
 		return proxyproto.Header{}, nil, false
 	case action == proxyproto.Skip, bare:
-		return proxyproto.Header{}, datagram, action == proxyproto.Skip || action != proxyproto.Require
+		return proxyproto.Header{}, datagram, action == proxyproto.Skip ||
+			action != proxyproto.Require
 	case err != nil || n > limit:
 		return proxyproto.Header{}, nil, false
 	case action == proxyproto.Ignore:

@@ -92,7 +92,8 @@ func parseLocal(oob []byte) (l local) {
 }
 
 func (c *control) isPktInfo4() bool {
-	return c.level == syscall.IPPROTO_IP && c.typ == syscall.IP_PKTINFO && len(c.data) >= lenPktInfo4
+	return c.level == syscall.IPPROTO_IP && c.typ == syscall.IP_PKTINFO &&
+		len(c.data) >= lenPktInfo4
 }
 
 func (c *control) isPktInfo6() bool {

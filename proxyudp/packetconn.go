@@ -106,7 +106,8 @@ var readers = sync.Pool{New: func() any { return new(reader) }}
 // peers send is never an error: those are inner's, by its deadline or by Close for example.
 //
 // Addresses share memory: one that is kept keeps up to seven others, 1 KiB at most with them unless
-// there are TLVs. While it waits it uses a buffer of 64 KiB, from a pool, if b is shorter than that.
+// there are TLVs. While it waits it uses a buffer of 64 KiB, from a pool, if b is shorter than
+// that.
 func (pc *PacketConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
 	mem := readers.Get().(*reader)
 	defer readers.Put(mem)
@@ -212,8 +213,8 @@ func (m *addrMemory) newAddr(r *route) *net.UDPAddr {
 //
 // An address without a [Route] is taken for that of a direct peer, and written to, if the Policy
 // lets that peer do without a header (Skip, Optional, Ignore). Otherwise the error is matched by
-// [ErrNoRoute]: a reply that was sent there would come from an address that the client hasn't asked.
-// See [PacketConn.Remember] for programs that make addresses anew.
+// [ErrNoRoute]: a reply that was sent there would come from an address that the client hasn't
+// asked. See [PacketConn.Remember] for programs that make addresses anew.
 func (pc *PacketConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 	r, ok := pc.wayTo(addr)
 	if !ok {

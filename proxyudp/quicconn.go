@@ -12,8 +12,8 @@ import (
 
 // QUICConn is a [PacketConn] that quic-go takes for a real socket, so that it keeps what it does
 // with one: segmentation offload (GSO) for what it sends, ECN, path MTU discovery and batches.
-// Give it to quic.Transport.Conn. What else is offered follows what quic-go v0.54 and later ask for,
-// and may change with that.
+// Give it to quic.Transport.Conn. What else is offered follows what quic-go v0.54 and later ask
+// for, and may change with that.
 //
 // SyscallConn is the socket's own: it is for options, and what is read or written through it goes
 // past the headers. That is why a PacketConn, which any server may use, doesn't have it. Receive
@@ -22,8 +22,8 @@ import (
 //
 // Datagrams of one client that follow each other come with one address: don't change it.
 //
-// [PacketConn.Remember] is for proxies that change the socket of a client that is silent for a while,
-// as most do after some seconds: a QUIC connection lasts longer.
+// [PacketConn.Remember] is for proxies that change the socket of a client that is silent for a
+// while, as most do after some seconds: a QUIC connection lasts longer.
 type QUICConn struct {
 	*PacketConn
 	batch   *ipv4.PacketConn
@@ -159,7 +159,8 @@ func (c *QUICConn) prepare(p *batch, ms []ipv4.Message) []ipv4.Message {
 // ReadBatch reads up to len(ms) datagrams, as ipv4.PacketConn's does: at least one that the Policy
 // and its header let in. The payloads are copied into the Buffers, which need no room for headers.
 // If they don't fit the message's Flags say so. flags may be those that say how long to wait
-// (MSG_DONTWAIT, MSG_WAITFORONE, on Linux); the error for others is matched by errors.ErrUnsupported.
+// (MSG_DONTWAIT, MSG_WAITFORONE, on Linux); the error for others is matched by
+// errors.ErrUnsupported.
 func (c *QUICConn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 	if flags&^flagsOfWaiting != 0 {
 		return 0, c.opError("read", nil, errors.ErrUnsupported)
@@ -208,7 +209,8 @@ func (c *QUICConn) deliver(in, out *ipv4.Message, mem *addrMemory) bool {
 		out.N += k
 	}
 	var cut bool
-	out.NN, cut = copyControls(out.OOB, in.OOB[:in.NN]) // in place, unless one before it was dropped
+	// in place, unless one before it was dropped
+	out.NN, cut = copyControls(out.OOB, in.OOB[:in.NN])
 	out.Addr, out.Flags = addr, in.Flags|flagsOfCut(len(payload) > 0, cut)
 	return true
 }

@@ -16,7 +16,8 @@ import (
 // What the caller's buffers have no room for is cut, and the flags say so, as a bare socket's do.
 func TestQUICConnSaysWhatWasCut(t *testing.T) {
 	const payload = "0123456789"
-	bare, c := listenUDP(t, "127.0.0.1:0"), newQUICConn(t, "127.0.0.1:0", &Config{Policy: requireAll})
+	bare, c := listenUDP(t, "127.0.0.1:0"),
+		newQUICConn(t, "127.0.0.1:0", &Config{Policy: requireAll})
 	batches := ipv4.NewPacketConn(bare)
 	client := listenUDP(t, "127.0.0.1:0")
 	ask := func() {
@@ -36,7 +37,8 @@ func TestQUICConnSaysWhatWasCut(t *testing.T) {
 				ask()
 				n, oobn, flags, _, err := bare.ReadMsgUDP(room, controls)
 				require.NoError(t, err)
-				gotN, gotOOB, gotFlags, _, err := c.ReadMsgUDP(make([]byte, size), make([]byte, oob))
+				gotN, gotOOB, gotFlags, _,
+					err := c.ReadMsgUDP(make([]byte, size), make([]byte, oob))
 				require.NoError(t, err)
 				assert.Equal(t, []int{n, oobn, flags}, []int{gotN, gotOOB, gotFlags}, name)
 
@@ -55,8 +57,8 @@ func TestQUICConnSaysWhatWasCut(t *testing.T) {
 	}
 }
 
-// A reply leaves from where the datagram came to though the caller wants no control messages, or has
-// room for a few bytes.
+// A reply leaves from where the datagram came to though the caller wants no control messages, or
+// has room for a few bytes.
 func TestQUICConnKnowsWhereWithoutRoom(t *testing.T) {
 	for _, size := range []int{0, 10, lenLocal - 1, lenLocal, 256} {
 		c := newQUICConn(t, "0.0.0.0:0", &Config{Policy: requireAll})

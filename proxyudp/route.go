@@ -133,9 +133,10 @@ func newOtherAddr(r *route) *otherAddr {
 //	tag      8
 //
 // The tag is a hash, keyed for this process, of all before it, the client's IP with it, and of the
-// zone. So what programs do to an address is noticed: if its IP, port or zone isn't the one that the
-// route was made for, or the route was written over, there is none. Whatever else happens to lie
-// behind an IP, even if a stranger has written it, has to hit 64 bits that never leave the process.
+// zone. So what programs do to an address is noticed: if its IP, port or zone isn't the one that
+// the route was made for, or the route was written over, there is none. Whatever else happens to
+// lie behind an IP, even if a stranger has written it, has to hit 64 bits that never leave the
+// process.
 const (
 	flagOwn = 1 << iota // the peer is the client
 	flagZone

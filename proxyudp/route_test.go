@@ -41,7 +41,8 @@ func TestAddresses(t *testing.T) {
 		{"UDP4 with TLVs", testHeader(noop(t, 700)...), testSource, testDestination},
 		{"UDP6", headerOf(proxyproto.UDP6, source6, destination6), source6, destination6},
 		{"UDP6, IPv4-mapped", mapped, "192.0.2.7:5353", "192.0.2.1:53"},
-		{"TCP4", headerOf(proxyproto.TCP4, testSource, testDestination), testSource, testDestination},
+		{"TCP4", headerOf(proxyproto.TCP4, testSource, testDestination), testSource,
+			testDestination},
 		{"TCP6", headerOf(proxyproto.TCP6, source6, destination6), source6, destination6},
 		{"zeros", headerOf(proxyproto.UDP4, "0.0.0.0:0", "0.0.0.0:0"), "0.0.0.0:0", "0.0.0.0:0"},
 		{"version 1", line, testSource, testDestination},
@@ -129,17 +130,25 @@ func TestRouteAfterWhatProgramsDo(t *testing.T) {
 				return &net.UDPAddr{IP: slices.Clip(a.IP), Port: a.Port}
 			}, false},
 			{"another port", func(a, _ *net.UDPAddr) net.Addr { a.Port++; return a }, false},
-			{"a port that isn't one", func(a, _ *net.UDPAddr) net.Addr { a.Port += 1 << 16; return a }, false},
+			{"a port that isn't one",
+				func(a, _ *net.UDPAddr) net.Addr { a.Port += 1 << 16; return a }, false},
 			{"a zone", func(a, _ *net.UDPAddr) net.Addr { a.Zone = "eth0"; return a }, false},
-			{"another IP", func(a, _ *net.UDPAddr) net.Addr { a.IP[len(a.IP)-1]++; return a }, false},
-			{"a prefix of its IP", func(a, _ *net.UDPAddr) net.Addr { a.IP = a.IP[:3]; return a }, false},
+			{"another IP", func(a, _ *net.UDPAddr) net.Addr { a.IP[len(a.IP)-1]++; return a },
+				false},
+			{"a prefix of its IP", func(a, _ *net.UDPAddr) net.Addr { a.IP = a.IP[:3]; return a },
+				false},
 			{"no IP", func(a, _ *net.UDPAddr) net.Addr { a.IP = a.IP[:0]; return a }, false},
-			{"longer", func(a, _ *net.UDPAddr) net.Addr { a.IP = a.IP[:cap(a.IP)]; return a }, false},
+			{"longer", func(a, _ *net.UDPAddr) net.Addr { a.IP = a.IP[:cap(a.IP)]; return a },
+				false},
 			{"its IP as the start of a key", func(a, _ *net.UDPAddr) net.Addr {
 				_ = append(a.IP, byte(a.Port>>8), byte(a.Port))
 				return a
 			}, false},
-			{"one byte appended", func(a, _ *net.UDPAddr) net.Addr { _ = append(a.IP, 99); return a }, false},
+			{"one byte appended", func(a, _ *net.UDPAddr) net.Addr {
+				_ = append(a.IP,
+					99)
+				return a
+			}, false},
 			{"its last byte written", func(a, _ *net.UDPAddr) net.Addr {
 				a.IP[:cap(a.IP)][cap(a.IP)-1]++
 				return a
@@ -239,7 +248,8 @@ func TestZoneBelongsToRoute(t *testing.T) {
 
 // Every form of a route fits where it is put, and comes back as it was.
 func TestRouteForms(t *testing.T) {
-	four, six := netip.MustParseAddrPort("10.0.0.1:1"), netip.MustParseAddrPort("[2001:db8::1]:65535")
+	four, six := netip.MustParseAddrPort("10.0.0.1:1"),
+		netip.MustParseAddrPort("[2001:db8::1]:65535")
 	var mem addrMemory
 	n := 0
 	for _, client := range []netip.AddrPort{four, six} {

@@ -75,8 +75,8 @@ func (w *wire) answer(flags string, offset int, payload string) []byte {
 func (w *wire) segment(from, to net.IP, src, dst layers.TCPPort, isn uint32, flags string,
 	offset int, payload string) []byte {
 	tcp := &layers.TCP{SrcPort: src, DstPort: dst, Seq: isn + 1 + uint32(offset), Window: 1000,
-		SYN: strings.Contains(flags, "S"), ACK: strings.Contains(flags, "A"), FIN: strings.Contains(flags,
-			"F"), RST: strings.Contains(flags, "R")}
+		SYN: strings.Contains(flags, "S"), ACK: strings.Contains(flags, "A"),
+		FIN: strings.Contains(flags, "F"), RST: strings.Contains(flags, "R")}
 	if tcp.SYN {
 		tcp.Seq--
 	}
@@ -194,10 +194,10 @@ func TestCaptures(t *testing.T) {
 		"IPv6":          conn(v6, v6.tcp("A", 0, goodV2)),
 		"two VLAN tags": conn(tagged, tagged.tcp("A", 0, goodV2)),
 		"split":         conn(v4, v4.tcp("A", 0, goodV2[:5]), v4.tcp("A", 5, goodV2[5:])),
-		"reordered": conn(v4, v4.tcp("A", 5, goodV2[5:9]), v4.tcp("A", 9, goodV2[9:]), v4.tcp("A", 0,
-			goodV2[:5])),
-		"retransmitted": conn(v4, v4.tcp("A", 0, goodV2[:9]), v4.tcp("A", 0, goodV2[:5]), v4.tcp("A", 5,
-			goodV2[5:]), v4.tcp("A", 0, goodV2)),
+		"reordered": conn(v4, v4.tcp("A", 5, goodV2[5:9]), v4.tcp("A", 9, goodV2[9:]),
+			v4.tcp("A", 0, goodV2[:5])),
+		"retransmitted": conn(v4, v4.tcp("A", 0, goodV2[:9]), v4.tcp("A", 0, goodV2[:5]),
+			v4.tcp("A", 5, goodV2[5:]), v4.tcp("A", 0, goodV2)),
 		"SYN twice": append(conn(v4), append(v4.open(), v4.tcp("A", 0, goodV2))...),
 		"fragments": append(v4.open(), fragments4(v4, v4.tcp("A", 0, goodV2))...),
 		"IPv6 fragments": append(v6.open(),
@@ -218,8 +218,8 @@ func TestCaptures(t *testing.T) {
 				if assert.Len(t, reports, 1, "%s: %s", format, stderr) {
 					assert.Equal(t, valid, reports[0].Verdict)
 					assert.Equal(t, "192.0.2.7:56324", reports[0].Header.Source)
-					assert.Equal(t, name != "from its middle" && !strings.Contains(name, "datagram"),
-						reports[0].Flow.Opened)
+					assert.Equal(t, name != "from its middle" && !strings.Contains(name,
+						"datagram"), reports[0].Flow.Opened)
 				}
 				assert.Equal(t, exitOK, code)
 				assert.NotContains(t, stderr, "can't")

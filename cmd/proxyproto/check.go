@@ -81,7 +81,8 @@ reached.`,
 				switch {
 				case !*chosen:
 				case c.report.Protocol != "":
-					return errors.New("one protocol at a time: " + c.report.Protocol + " or " + name)
+					return errors.New("one protocol at a time: " + c.report.Protocol + " or " +
+						name)
 				default:
 					c.report.Protocol = name
 				}
@@ -119,8 +120,8 @@ reached.`,
 	for _, m := range []struct{ name, about string }{
 		{"http", "ask with an HTTP request"}, {"tls", "ask with a TLS handshake"}, {"smtp",
 			"ask with SMTP's EHLO"},
-		{"ssh", "ask with SSH's version"}, {"raw", "ask with the word HELP, or just see whether it " +
-			"closes"},
+		{"ssh", "ask with SSH's version"}, {"raw", "ask with the word HELP, or just see whether " +
+			"it closes"},
 		{overUDP, "ask over UDP with a DNS query; the header is in its datagram"},
 	} {
 		modes[m.name] = fs.Bool(m.name, false, m.about)

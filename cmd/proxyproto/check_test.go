@@ -22,8 +22,8 @@ import (
 // checked runs check with --json.
 func checked(t *testing.T, args ...string) (checkReport, result) {
 	t.Helper()
-	r := runProgram(t, "", append([]string{"check", "--json", "--patience", "100ms", "--wait", "10s"},
-		args...)...)
+	r := runProgram(t, "", append([]string{"check", "--json", "--patience", "100ms", "--wait",
+		"10s"}, args...)...)
 	var report checkReport
 	if r.code != exitNetwork {
 		require.NoError(t, json.Unmarshal([]byte(r.stdout), &report), "%s", r.stderr)
@@ -127,11 +127,13 @@ func TestCheckProtocols(t *testing.T) {
 				t.Parallel()
 				addr := start(behind(t, action))
 				args := []string{addr}
-				if action == proxyproto.Reject || protocol == "smtp" && action == proxyproto.Require {
+				if action == proxyproto.Reject || protocol == "smtp" &&
+					action == proxyproto.Require {
 					args = append(args, "--"+protocol) // it says nothing by which one could know
 				}
 				if protocol == "ssh" || protocol == "smtp" {
-					args = append(args, "--wait", "2s") // a server that speaks first waits for ever for a header
+					// A server that speaks first waits for ever for a header.
+					args = append(args, "--wait", "2s")
 				}
 				report, r := checked(t, args...)
 				assert.Equal(t, want.policy, report.Policy, "%+v", report)
@@ -139,8 +141,8 @@ func TestCheckProtocols(t *testing.T) {
 				assert.Equal(t, want.code, r.code, r.stdout)
 				if want.policy == policyRequired {
 					assert.Equal(t, []string{"v1", "v2"}, report.Versions)
-					for _, name := range []string{"unknown", "local", "udp", "tlv", "split-v1", "split-v2",
-						"late"} {
+					for _, name := range []string{"unknown", "local", "udp", "tlv", "split-v1",
+						"split-v2", "late"} {
 						assert.Equal(t, taken, report.outcome(name), name)
 					}
 					for _, name := range []string{"bad-crc", "second", "endless"} {
@@ -195,7 +197,8 @@ func TestCheckFindings(t *testing.T) {
 			b, _ := r.Peek(r.Buffered())
 			h, size, err := proxyproto.Parse(b)
 			switch {
-			case err == nil && (h.Command == proxyproto.Local || strings.Contains(string(h.TLVs), "value")):
+			case err == nil && (h.Command == proxyproto.Local ||
+				strings.Contains(string(h.TLVs), "value")):
 				return
 			case err == nil:
 				r.Discard(size)

@@ -36,12 +36,15 @@ func dnsServer(t *testing.T, action proxyproto.Action) string {
 			m.Response = true
 			m.Additionals = []dnsmessage.Resource{
 				{
-					Header: dnsmessage.ResourceHeader{Name: m.Questions[0].Name, Class: dnsmessage.ClassINET},
-					Body:   &dnsmessage.AResource{A: client.Addr().Unmap().As4()},
+					Header: dnsmessage.ResourceHeader{Name: m.Questions[0].Name,
+						Class: dnsmessage.ClassINET},
+					Body: &dnsmessage.AResource{A: client.Addr().Unmap().As4()},
 				},
 				{
-					Header: dnsmessage.ResourceHeader{Name: m.Questions[0].Name, Class: dnsmessage.ClassINET},
-					Body:   &dnsmessage.SRVResource{Port: client.Port(), Target: m.Questions[0].Name},
+					Header: dnsmessage.ResourceHeader{Name: m.Questions[0].Name,
+						Class: dnsmessage.ClassINET},
+					Body: &dnsmessage.SRVResource{Port: client.Port(),
+						Target: m.Questions[0].Name},
 				},
 			}
 			answer, err := m.Pack()
@@ -77,7 +80,8 @@ func TestCheckDNS(t *testing.T) {
 			}
 			assert.Equal(t, []string{"v2"}, report.Versions)
 			for name, outcome := range map[string]string{
-				"local": taken, "tcp": taken, "tlv": taken, "bad-crc": hangs, "second": hangs, "none": hangs,
+				"local": taken, "tcp": taken, "tlv": taken, "bad-crc": hangs, "second": hangs,
+				"none": hangs,
 			} {
 				assert.Equal(t, outcome, report.outcome(name), name)
 			}
@@ -148,7 +152,8 @@ func TestProbesAreVectors(t *testing.T) {
 		require.True(t, ok, key)
 		h := &proxyproto.Header{
 			Version: proxyproto.V2, Command: proxyproto.Proxy, Protocol: proxyproto.TCP4,
-			Source: rows[vectors["v2"]].Want.Source, Destination: rows[vectors["v2"]].Want.Destination,
+			Source:      rows[vectors["v2"]].Want.Source,
+			Destination: rows[vectors["v2"]].Want.Destination,
 		}
 		make := wires[name]
 		switch name {

@@ -78,8 +78,8 @@ The exit code is 0 if the header is valid (of a capture, all that there are), 1 
 		},
 	}
 	cmd.Flags().BoolVar(&asHex, "hex", false,
-		"the input is hexadecimal: digits with anything usual between them, or what xxd, hexdump -C "+
-			"and Wireshark print")
+		"the input is hexadecimal: digits with anything usual between them, or what xxd, hexdump "+
+			"-C and Wireshark print")
 	cmd.Flags().BoolVar(&asJSON, "json", false,
 		"print a JSON object in one line, for each connection or flow of a capture")
 	return cmd

@@ -51,20 +51,22 @@ var samples = []struct{ name, hex, text string }{
 		unixName("\x00abstract")},
 	{name: "v2-unix-datagram-unnamed", hex: sig + "2132 00db" + unixName("") +
 		unixName("/run/server") + "040000"},
-	{name: "v2-unix-escape", hex: sig + "2131 00d8" + unixName("/run/\x1b[2J") + unixName("\x00\n")},
+	{name: "v2-unix-escape", hex: sig + "2131 00d8" + unixName("/run/\x1b[2J") +
+		unixName("\x00\n")},
 	{name: "v2-unspec", hex: sig + "2100 0000"},
 	{name: "v2-unspec-inet", hex: sig + "2110 0004 01020304"},
 	{name: "v2-local", hex: sig + "2000 0000"},
 	{name: "v2-local-haproxy", hex: sig + "2000 0007 030004a9b87e8f"},
-	{name: "v2-local-aws", hex: sig + "2011 0054 030004 cd6bbb4e 04004a" + strings.Repeat("00", 74)},
+	{name: "v2-local-aws", hex: sig + "2011 0054 030004 cd6bbb4e 04004a" + strings.Repeat("00",
+		74)},
 	{
-		name: "v2-haproxy", hex: sig + "2111 0078 7f000001 7f000001 b390 4719 0300047739132c 0100026832" +
-			"02000b7777772e6578616d706c65 05000d37463030303030313a42333930 20003f0100000000" +
+		name: "v2-haproxy", hex: sig + "2111 0078 7f000001 7f000001 b390 4719 0300047739132c " +
+			"010002683202000b7777772e6578616d706c65 05000d37463030303030313a42333930 20003f0100000000" +
 			"210007544c5376312e33 25000752534132303438 24000a5253412d534841323536" +
 			"230016544c535f4145535f3235365f47434d5f534841333834",
 	},
-	{name: "v2-ssl-verified", hex: sig + "2111 0026 c0000207 c6336401 dc04 01bb 200017 07 00000000 " +
-		"220006 636c69656e74 280002 3000 260001 78"},
+	{name: "v2-ssl-verified", hex: sig + "2111 0026 c0000207 c6336401 dc04 01bb 200017 07 " +
+		"00000000 220006 636c69656e74 280002 3000 260001 78"},
 	{name: "v2-ssl-self-signed", hex: sig + "2111 0014 c0000207 c6336401 dc04 01bb 200005 07 " +
 		"00000012"},
 	{name: "v2-ssl-nested", hex: sig + "2111 001c c0000207 c6336401 dc04 01bb 20000d 07 00000000 " +
@@ -85,12 +87,13 @@ var samples = []struct{ name, hex, text string }{
 	{name: "v2-transport", hex: sig + "2113 0000"},
 	{name: "v2-length", hex: sig + "2111 000b c0000207 c6336401 dc04 01"},
 	{name: "v2-tlv-head", hex: sig + "2111 000e c0000207 c6336401 dc04 01bb 0100"},
-	{name: "v2-tlv-long", hex: sig + "2111 0016 c0000207 c6336401 dc04 01bb 0100026832 02000378 00"},
+	{name: "v2-tlv-long", hex: sig + "2111 0016 c0000207 c6336401 dc04 01bb 0100026832 02000378 " +
+		"00"},
 	{name: "v2-tlv-none-left", hex: sig + "2111 000d c0000207 c6336401 dc04 01bb"},
 	{name: "v2-crc", hex: sig + "2111 0018 c0000207 c6336401 dc04 01bb 030004 deadbeef 0100026832"},
 	{name: "v2-crc-length", hex: sig + "2111 0012 c0000207 c6336401 dc04 01bb 030003 000000"},
-	{name: "v2-crc-twice", hex: sig + "2111 001a c0000207 c6336401 dc04 01bb 030004 00000000 030004 " +
-		"00000000"},
+	{name: "v2-crc-twice", hex: sig + "2111 001a c0000207 c6336401 dc04 01bb 030004 00000000 " +
+		"030004 00000000"},
 	{name: "v2-unique-id", hex: sig + "2111 0090 c0000207 c6336401 dc04 01bb 050081" +
 		strings.Repeat("78", 129)},
 	{name: "v2-ssl-short", hex: sig + "2111 0013 c0000207 c6336401 dc04 01bb 200004 01 000000"},
@@ -268,8 +271,8 @@ func TestParseHex(t *testing.T) {
 // stars being taken for it.
 func TestParseDump(t *testing.T) {
 	want := append([]byte(signature+"\x21\x31\x00\xd8"), make([]byte, 216)...)
-	for _, args := range [][]string{{"xxd"}, {"xxd", "-p"}, {"xxd", "-i"}, {"xxd", "-g1", "-c", "12"},
-		{"hexdump", "-C"}} {
+	for _, args := range [][]string{{"xxd"}, {"xxd", "-p"}, {"xxd", "-i"},
+		{"xxd", "-g1", "-c", "12"}, {"hexdump", "-C"}} {
 		dumper, err := exec.LookPath(args[0])
 		if err != nil {
 			missing(t, args[0])
@@ -286,7 +289,8 @@ func TestParseDump(t *testing.T) {
 	got, err := parseHex(string(dump(want)))
 	assert.NoError(t, err)
 	assert.Equal(t, want, got)
-	for _, s := range []string{"0000", "00000000: 0d0a\n00000003: 01\n", "00000001: 0d0a\n", "*\n*"} {
+	for _, s := range []string{"0000", "00000000: 0d0a\n00000003: 01\n", "00000001: 0d0a\n",
+		"*\n*"} {
 		_, ok := parseDump(s)
 		assert.False(t, ok, s)
 	}

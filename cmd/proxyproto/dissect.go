@@ -63,7 +63,8 @@ func (d *dissection) take(n int, name, text string) bool {
 		name, text = name+", cut off", ""
 	}
 	d.fields = append(d.fields, field{
-		Offset: d.at, Hex: hex.EncodeToString(d.b[d.at:end]), Name: name, Text: text, depth: d.depth,
+		Offset: d.at, Hex: hex.EncodeToString(d.b[d.at:end]), Name: name, Text: text,
+		depth: d.depth,
 	})
 	d.at = end
 	return whole

@@ -45,7 +45,8 @@ type stats struct {
 }
 
 func listening(a net.Addr) *event {
-	return &event{Event: "listening", Address: a.String(), text: "listening on " + a.String() + "\n"}
+	return &event{Event: "listening", Address: a.String(), text: "listening on " + a.String() +
+		"\n"}
 }
 
 func dropped(peer proxyproto.Peer, drop *proxyproto.DropError) *event {

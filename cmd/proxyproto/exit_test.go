@@ -21,7 +21,9 @@ import (
 func TestExitCodes(t *testing.T) {
 	nobody := listen(t, "tcp", "127.0.0.1:0")
 	nobody.Close()
-	closing := eachConn(listen(t, "tcp", "127.0.0.1:0"), func(c net.Conn) { c.Read(make([]byte, 64)) })
+	closing := eachConn(listen(t, "tcp", "127.0.0.1:0"), func(c net.Conn) {
+		c.Read(make([]byte, 64))
+	})
 	silent := eachConn(listen(t, "tcp", "127.0.0.1:0"), func(c net.Conn) {
 		c.Read(make([]byte,
 			64))
@@ -83,7 +85,8 @@ func TestHelpNamesItsExitCodes(t *testing.T) {
 		require.True(t, ok, name)
 		codes, _, _ = strings.Cut(codes, "\n\n")
 		var got strings.Builder
-		for _, m := range regexp.MustCompile(`(?:^|, |and )([0-6]) if`).FindAllStringSubmatch(strings.ReplaceAll(codes, "\n", " "), -1) {
+		for _, m := range regexp.MustCompile(`(?:^|, |and )([0-6]) if`).FindAllStringSubmatch(
+			strings.ReplaceAll(codes, "\n", " "), -1) {
 			got.WriteString(m[1])
 		}
 		assert.Equal(t, want, got.String(), "%s: %s", name, codes)
@@ -113,19 +116,21 @@ func TestJQLines(t *testing.T) {
 		missing(t, "jq")
 		return
 	}
-	option := inProcess(string(rawCapture(t, rawTCP(t, "000003e8", "02", "", ""), rawTCP(t, "000003e9",
-		"18", toa4, goodV2))), "decode", "--json")
+	option := inProcess(string(rawCapture(t, rawTCP(t, "000003e8", "02", "", ""),
+		rawTCP(t, "000003e9", "18", toa4, goodV2))), "decode", "--json")
 	srv := &http.Server{Handler: http.NotFoundHandler()}
 	ln := behind(t, proxyproto.Optional)
 	go srv.Serve(ln)
 	defer srv.Close()
-	check := runProgram(t, "", "check", "--json", "--http", "--patience", "50ms", ln.Addr().String())
+	check := runProgram(t, "", "check", "--json", "--http", "--patience", "50ms",
+		ln.Addr().String())
 	found := 0
 	for _, c := range []struct{ help, output, want string }{
 		{newDecode().Example, option.stdout, "192.0.2.7:56324"},
 		{newCheck().Example, check.stdout, "may be anybody"},
 	} {
-		for _, m := range regexp.MustCompile(`--json .*\| jq -r (?:'(.*)'|(\S+))`).FindAllStringSubmatch(c.help, -1) {
+		for _, m := range regexp.MustCompile(
+			`--json .*\| jq -r (?:'(.*)'|(\S+))`).FindAllStringSubmatch(c.help, -1) {
 			cmd := exec.Command(jq, "-r", m[1]+m[2])
 			cmd.Stdin = strings.NewReader(c.output)
 			out, err := cmd.CombinedOutput()

@@ -38,14 +38,16 @@ var rules = []struct {
 	finding        finding
 }{
 	{"unknown", refused, finding{Level: should, Section: "2.1",
-		Text: "refuses UNKNOWN, which a receiver should accept with the real connection's addresses"}},
+		Text: "refuses UNKNOWN, which a receiver should accept with the real connection's " +
+			"addresses"}},
 	{"local", refused, finding{Level: breaks, Section: "2.2",
 		Text: "refuses LOCAL, which a receiver must accept with the real connection's addresses: " +
 			"health checks fail"}},
 	{"tlv", refused, finding{Level: breaks, Section: "2.2",
 		Text: "refuses a TLV of a type that it doesn't know: the length says how much to skip"}},
 	{"bad-crc", taken, finding{Level: note, Section: "2.2.3",
-		Text: "takes a header whose checksum is wrong: a receiver that supports checksums must drop it"}},
+		Text: "takes a header whose checksum is wrong: a receiver that supports checksums must " +
+			"drop it"}},
 	{"split-v1", refused, finding{Level: should, Section: "2",
 		Text: "refuses a version 1 header that comes in two segments, which it is recommended to " +
 			"tolerate"}},
@@ -53,16 +55,17 @@ var rules = []struct {
 		Text: "refuses a version 2 header that comes in two segments, which it is recommended to " +
 			"tolerate"}},
 	{"endless", hangs, finding{Level: should, Section: "2.1",
-		Text: "waits on after 107 bytes of a version 1 line, which should be declared invalid then"}},
+		Text: "waits on after 107 bytes of a version 1 line, which should be declared invalid " +
+			"then"}},
 	{"endless", taken, finding{Level: breaks, Section: "2.1",
 		Text: "takes a version 1 line without end"}},
 	{"second", taken, finding{Level: breaks, Section: "2",
-		Text: "takes a second header off, which is the client's own data: behind a proxy anybody can " +
-			"claim any address"}},
+		Text: "takes a second header off, which is the client's own data: behind a proxy anybody " +
+			"can claim any address"}},
 	{"late", refused, finding{Level: breaks, Section: "2",
 		Text: "doesn't wait 3 seconds for a header, which a lost segment takes"}},
-	{"silence", hangs, finding{Level: note, Text: "keeps a connection without a byte open: many of " +
-		"them use it up"}},
+	{"silence", hangs, finding{Level: note, Text: "keeps a connection without a byte open: many " +
+		"of them use it up"}},
 }
 
 // judge makes the verdict of what the probes came to.
@@ -78,11 +81,11 @@ func (r *checkReport) judge(c *checker) {
 	takes := strings.Join(r.Versions, " and ")
 	switch r.Policy {
 	case policyRequired:
-		r.Verdict = fmt.Sprintf("%s needs a header from %s (%s): whoever calls from there can claim "+
-			"any address", r.Address, r.From, takes)
+		r.Verdict = fmt.Sprintf("%s needs a header from %s (%s): whoever calls from there can "+
+			"claim any address", r.Address, r.From, takes)
 	case policyOptional:
-		r.Verdict = fmt.Sprintf("%s takes a header from %s (%s) or none: whoever calls from there may "+
-			"be anybody", r.Address, r.From, takes)
+		r.Verdict = fmt.Sprintf("%s takes a header from %s (%s) or none: whoever calls from "+
+			"there may be anybody", r.Address, r.From, takes)
 		r.Findings = append(r.Findings, finding{"none", breaks, "2",
 			"takes connections with a header and without: a receiver must not guess, " +
 				"for then clients that reach it directly claim any address"})
@@ -90,14 +93,14 @@ func (r *checkReport) judge(c *checker) {
 		r.Verdict = fmt.Sprintf("%s takes headers from %s off and doesn't believe them", r.Address,
 			r.From)
 	case policyNone:
-		r.Verdict = fmt.Sprintf("%s takes no header from %s: PROXY isn't set up there for callers from "+
-			"this address", r.Address, r.From)
+		r.Verdict = fmt.Sprintf("%s takes no header from %s: PROXY isn't set up there for "+
+			"callers from this address", r.Address, r.From)
 	case policyRefused:
-		r.Verdict = fmt.Sprintf("%s closes on %s with a header and without: it isn't trusted there, or "+
-			"the question is the wrong one", r.Address, r.From)
+		r.Verdict = fmt.Sprintf("%s closes on %s with a header and without: it isn't trusted "+
+			"there, or the question is the wrong one", r.Address, r.From)
 	default:
-		r.Verdict = fmt.Sprintf("%s: it can't be known, since nothing that it does depends on the header",
-			r.Address)
+		r.Verdict = fmt.Sprintf("%s: it can't be known, since nothing that it does depends on "+
+			"the header", r.Address)
 	}
 	for _, rule := range rules {
 		outcome := r.outcome(rule.probe)
@@ -156,7 +159,8 @@ func (r *checkReport) believed(c *checker) string {
 
 // shows reports whether a text has a word.
 func shows(text, word string) bool {
-	found, err := regexp.MatchString(`(^|[^0-9A-Za-z.:])`+regexp.QuoteMeta(word)+`($|[^0-9A-Za-z.]|\.($|\s))`, text)
+	found, err := regexp.MatchString(`(^|[^0-9A-Za-z.:])`+regexp.QuoteMeta(word)+
+		`($|[^0-9A-Za-z.]|\.($|\s))`, text)
 	return err == nil && found
 }
 
@@ -170,19 +174,19 @@ func (r *checkReport) unknowns() {
 			"answers shows them")
 	}
 	if r.Protocol == overUDP {
-		r.Unknown = append(r.Unknown, "whether what isn't answered was dropped by the server, or lost "+
-			"twice")
+		r.Unknown = append(r.Unknown, "whether what isn't answered was dropped by the server, or "+
+			"lost twice")
 	}
 	if r.Protocol == "raw" {
-		r.Unknown = append(r.Unknown, "how it takes what it didn't close on: it wasn't asked in its "+
-			"own protocol")
+		r.Unknown = append(r.Unknown, "how it takes what it didn't close on: it wasn't asked in "+
+			"its own protocol")
 	}
 	if r.outcome("tlv") != taken && r.outcome("bad-crc") == refused {
 		r.Unknown = append(r.Unknown, "whether it verifies checksums: it refuses other TLVs too")
 	}
 	if from, err := netip.ParseAddr(r.From); err == nil {
-		r.Unknown = append(r.Unknown, fmt.Sprintf("what it takes from others than %v: run this there",
-			from))
+		r.Unknown = append(r.Unknown, fmt.Sprintf("what it takes from others than %v: run this "+
+			"there", from))
 	}
 }
 
@@ -210,8 +214,9 @@ func (r *checkReport) print(w io.Writer) {
 		if f.Section != "" {
 			section = fmt.Sprintf(" (section %s)", f.Section)
 		}
-		fmt.Fprintf(w, "%s: it %s%s\n", map[string]string{breaks: "broken", should: "not as recommended",
-			note: "note"}[f.Level], f.Text, section)
+		fmt.Fprintf(w, "%s: it %s%s\n",
+			map[string]string{breaks: "broken", should: "not as recommended",
+				note: "note"}[f.Level], f.Text, section)
 	}
 	if r.Believed == "yes" {
 		fmt.Fprintln(w, "believed: its answer shows the address that the header claimed")

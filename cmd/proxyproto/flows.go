@@ -227,7 +227,8 @@ func (f *flows) summary() string {
 		what string
 		more string
 	}{
-		{f.before, "connection", " that began before the capture, so that its first bytes aren't in it"},
+		{f.before, "connection", " that began before the capture, so that its first bytes aren't " +
+			"in it"},
 		{f.empty, "connection", " without a byte of the client's"},
 		{f.optioned, "connection", " with the client's address in a TCP option"},
 		{f.headed, "datagram", " with a header"},

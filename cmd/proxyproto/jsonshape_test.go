@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed2e8fe8ee/proxyproto/internal/program"
 )
 
 // hostile has what a terminal might obey, and what turns text around.
@@ -43,8 +45,9 @@ func TestEventsHaveOneShape(t *testing.T) {
 	cmd := exec.Command(executable, "serve", "--json", "--echo", "-n", "3", "127.0.0.1:0")
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	defer cmd.Wait()
+	wait, err := program.Begin(cmd)
+	require.NoError(t, err)
+	defer wait()
 	defer cmd.Process.Kill()
 	dec := json.NewDecoder(stdout)
 	var first map[string]any
@@ -105,7 +108,8 @@ func TestJQ(t *testing.T) {
 	lines.WriteString(line)
 
 	want := []string{"192.0.2.7:56324", "no header", `"name": "0xE5 (custom)"`, `"no_header": 1`}
-	programs := regexp.MustCompile(`serve --json.*\| jq (-r )?'(.*)'`).FindAllStringSubmatch(newServe().Example, -1)
+	programs := regexp.MustCompile(`serve --json.*\| jq (-r )?'(.*)'`).FindAllStringSubmatch(
+		newServe().Example, -1)
 	require.Len(t, programs, len(want))
 	for i, p := range programs {
 		cmd := exec.Command(jq, "-r", p[2])

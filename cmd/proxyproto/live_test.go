@@ -36,18 +36,19 @@ func TestCapturesThatSayLess(t *testing.T) {
 		{"malformed", conn(w.tcp("A", 0, "PROXY TCP5")), []string{malformed}, exitMalformed, ""},
 		{"ends inside", conn(w.tcp("A", 0, goodV2[:20]), w.tcp("FA", 20, "")), []string{incomplete},
 			exitIncomplete, ""},
-		{"reset inside", conn(w.tcp("A", 0, goodV2[:20]), w.answer("RA", 0, "")), []string{incomplete},
+		{"reset inside", conn(w.tcp("A", 0, goodV2[:20]), w.answer("RA", 0, "")),
+			[]string{incomplete}, exitIncomplete, ""},
+		{"capture ends inside", conn(w.tcp("A", 0, goodV2[:20])), []string{incomplete},
 			exitIncomplete, ""},
-		{"capture ends inside", conn(w.tcp("A", 0, goodV2[:20])), []string{incomplete}, exitIncomplete,
-			""},
 		{"a segment is missing", conn(w.tcp("A", 0, goodV2[:20]), w.tcp("A", 24, goodV2[24:])),
 			[]string{incomplete}, exitIncomplete, ""},
-		{"another header later", conn(w.tcp("A", 0, goodV2), w.tcp("A", 28, goodV1[:10]), w.tcp("A", 38,
-			goodV1[10:])), []string{valid, valid}, exitOK, ""},
+		{"another header later", conn(w.tcp("A", 0, goodV2), w.tcp("A", 28, goodV1[:10]),
+			w.tcp("A", 38, goodV1[10:])), []string{valid, valid}, exitOK, ""},
 		{"from the middle", [][]byte{w.tcp("A", 100, "more of a body"), w.answer("A", 0,
-			"HTTP/1.1 200 OK\r\n")}, nil, exitNoHeader, "1 connection that began before the capture"},
-		{"nothing sent", append(w.open(), w.tcp("FA", 0, ""), w.answer("FA", 0, ""), w.tcp("A", 1, "")),
-			nil, exitNoHeader, "1 connection without a byte of the client's"},
+			"HTTP/1.1 200 OK\r\n")}, nil, exitNoHeader, "1 connection that began before the " +
+			"capture"},
+		{"nothing sent", append(w.open(), w.tcp("FA", 0, ""), w.answer("FA", 0, ""),
+			w.tcp("A", 1, "")), nil, exitNoHeader, "1 connection without a byte of the client's"},
 		{"bare datagrams", [][]byte{w.udp("query"), w.udp("query")}, nil, exitNoHeader,
 			"2 datagrams without one"},
 	} {
@@ -187,6 +188,12 @@ func TestDecodeStreams(t *testing.T) {
 	assert.Contains(t, f.stderr.String(), "2 connections; 1 datagram with a header")
 }
 
+// between is tcpdump's filter for the connections to one of our listeners: other programs' ones can
+// have the same port at another of loopback's addresses.
+func between(port string) string {
+	return "tcp and src 127.0.0.1 and dst 127.0.0.1 and port " + port
+}
+
 // TestDecodeTcpdump: the same with the real tcpdump, which the terminal interrupts too.
 func TestDecodeTcpdump(t *testing.T) {
 	tcpdump, err := exec.LookPath("tcpdump")
@@ -199,7 +206,7 @@ func TestDecodeTcpdump(t *testing.T) {
 	_, port, err := net.SplitHostPort(ln.Addr().String())
 	require.NoError(t, err)
 	f := follow(t)
-	capture := exec.Command(tcpdump, "-i", "lo", "-U", "-w", "-", "port", port)
+	capture := exec.Command(tcpdump, "-i", "lo", "-U", "-w", "-", between(port))
 	capture.Stdout = f.in.(*os.File)
 	stderr, err := capture.StderrPipe()
 	require.NoError(t, err)

@@ -75,8 +75,8 @@ func newMan() *cobra.Command {
 	return &cobra.Command{
 		Use:   "man [command]",
 		Short: "Print a manual page, for man -l -",
-		Long: "Man prints the manual page of proxyproto or of one of its commands, made of the same " +
-			"text as its help.",
+		Long: "Man prints the manual page of proxyproto or of one of its commands, made of the " +
+			"same text as its help.",
 		Example: `  proxyproto man | man -l -
   proxyproto man decode >/usr/local/share/man/man1/proxyproto-decode.1`,
 		Args: cobra.MaximumNArgs(1),
@@ -85,8 +85,8 @@ func newMan() *cobra.Command {
 			if err != nil || len(args) > 0 && page == cmd.Root() {
 				return fmt.Errorf("there is no command %q", args[0])
 			}
-			return doc.GenMan(page, &doc.GenManHeader{Section: "1", Source: "proxyproto " + version()},
-				cmd.OutOrStdout())
+			return doc.GenMan(page, &doc.GenManHeader{Section: "1",
+				Source: "proxyproto " + version()}, cmd.OutOrStdout())
 		},
 	}
 }

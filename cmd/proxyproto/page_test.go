@@ -22,7 +22,8 @@ func TestPage(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# The command\n\n<!-- written by go test -run TestPage -update . in " +
 		"cmd/proxyproto: don't edit -->\n\n" +
-		"Install it from a checkout with `cd cmd/proxyproto && go install .`, and once it is published " +
+		"Install it from a checkout with `cd cmd/proxyproto && go install .`, and once it is " +
+		"published " +
 		"with\n" +
 		"`go install github.com/seed2e8fe8ee/proxyproto/cmd/proxyproto@latest`.\n")
 	section := func(title, text string) {
@@ -64,8 +65,8 @@ func TestPage(t *testing.T) {
 	assert.Equal(t, string(want), text)
 }
 
-// terminal is what a terminal of 100 columns shows of a shell's command, which has one to write to.
-func terminal(t *testing.T, command string) string {
+// inTerminal is a shell's command in a terminal of 100 columns. Its stdin is what is typed there.
+func inTerminal(t *testing.T, command string) *exec.Cmd {
 	t.Helper()
 	script, err := exec.LookPath("script")
 	if err != nil {
@@ -77,6 +78,13 @@ func terminal(t *testing.T, command string) string {
 	require.NoError(t, os.Symlink(executable, dir+"/proxyproto"))
 	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "TERM=dumb", "SHELL=/bin/sh",
 		"COLUMNS=100")
+	return cmd
+}
+
+// terminal is what a terminal shows of a shell's command, which has one to write to.
+func terminal(t *testing.T, command string) string {
+	t.Helper()
+	cmd := inTerminal(t, command)
 	cmd.Stdin = strings.NewReader("")
 	out, _ := cmd.Output() // the exit code is the command's
 	shown := strings.ReplaceAll(string(out), "\r\n", "\n")

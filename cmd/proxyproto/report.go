@@ -124,9 +124,10 @@ func examine(b []byte) *report {
 
 // payloadNote warns of what follows a header and shouldn't.
 func payloadNote(payload []byte) string {
-	if _, _, err := proxyproto.Parse(payload); err == nil || errors.Is(err, proxyproto.ErrMalformed) {
-		return "the payload begins with another header: two proxies have sent one, or the client has; " +
-			"it mustn't be believed"
+	if _, _, err := proxyproto.Parse(payload); err == nil ||
+		errors.Is(err, proxyproto.ErrMalformed) {
+		return "the payload begins with another header: two proxies have sent one, or the client " +
+			"has; it mustn't be believed"
 	}
 	return ""
 }
@@ -180,7 +181,8 @@ func (r *report) print(out io.Writer) error {
 	case valid:
 		fmt.Fprintf(w, "valid: %s\n", r.summary)
 	case malformed:
-		fmt.Fprintf(w, "malformed %s header: byte %d: %s\n", r.version, r.Fault.Offset, r.Fault.Rule)
+		fmt.Fprintf(w, "malformed %s header: byte %d: %s\n", r.version, r.Fault.Offset,
+			r.Fault.Rule)
 	case incomplete:
 		fmt.Fprint(w, "incomplete: the bytes end inside a header")
 		if r.Missing > 0 {

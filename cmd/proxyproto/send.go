@@ -69,7 +69,8 @@ server closes without having sent a byte, and 2 if the flags make no header.`,
 	fs.BoolVar(&s.udp, "udp", false, "send the header and all of stdin as one UDP datagram, and "+
 		"print one answer")
 	fs.BoolVar(&s.tls, "tls", false, "speak TLS after the header")
-	fs.StringVar(&s.serverName, "server-name", "", "the server's `name` for TLS (default: the host)")
+	fs.StringVar(&s.serverName, "server-name", "", "the server's `name` for TLS (default: the "+
+		"host)")
 	fs.BoolVar(&s.insecure, "insecure", false, "take any certificate")
 	fs.DurationVar(&s.timeout, "timeout", 10*time.Second,
 		"how long connecting may take, and TLS's handshake")
@@ -243,13 +244,14 @@ func (s *sender) ended(err error, total int) error {
 		return &failure{exitEmpty, errors.New("empty reply: the server has closed the connection " +
 			"without sending a byte")}
 	case errors.Is(err, syscall.ECONNRESET):
-		return networkError(fmt.Errorf("the server has reset the connection after %d bytes of answer",
-			total))
+		return networkError(fmt.Errorf("the server has reset the connection after %d bytes of "+
+			"answer", total))
 	case errors.Is(err, os.ErrDeadlineExceeded) && total == 0:
-		return networkError(fmt.Errorf("no answer within %v: the server keeps the connection open and "+
-			"says nothing", s.wait))
+		return networkError(fmt.Errorf("no answer within %v: the server keeps the connection "+
+			"open and says nothing", s.wait))
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return networkError(fmt.Errorf("no more came for %v after %d bytes of answer", s.wait, total))
+		return networkError(fmt.Errorf("no more came for %v after %d bytes of answer", s.wait,
+			total))
 	}
 	return networkError(err)
 }

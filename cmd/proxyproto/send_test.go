@@ -51,9 +51,11 @@ var sendCases = []struct {
 	},
 	{
 		[]string{
-			"--source", "192.0.2.7:1", "--destination", "198.51.100.1:2", "--alpn", "h2", "--authority", "",
+			"--source", "192.0.2.7:1", "--destination", "198.51.100.1:2", "--alpn", "h2",
+			"--authority", "",
 			"--unique-id", "id",
-			"--netns", "blue", "--ssl-version", "TLSv1.3", "--ssl-cn", "me", "--ssl-verify", "18", "--tlv",
+			"--netns", "blue", "--ssl-version", "TLSv1.3", "--ssl-cn", "me", "--ssl-verify", "18",
+			"--tlv",
 			"0xE5=00ff", "--tlv", "0xF1:a=b",
 		},
 		header{2, "PROXY", "TCP4", "192.0.2.7:1", "198.51.100.1:2", []tlv{
@@ -112,7 +114,8 @@ func TestSendServeUDP(t *testing.T) {
 		if c.args[0] == "--v1" && c.args[1] != "--unknown" {
 			c.args, c.want.Version = c.args[1:], 2
 		}
-		r := runProgram(t, "hello\n", append(append([]string{"send", "--udp"}, c.args...), s.addr)...)
+		r := runProgram(t, "hello\n", append(append([]string{"send", "--udp"}, c.args...),
+			s.addr)...)
 		assert.Equal(t, result{"hello\n", "", 0}, r, c.args)
 		e := s.next()
 		assert.Equal(t, "datagram", e.Event, c.args)
@@ -224,12 +227,14 @@ func TestSendTLS(t *testing.T) {
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"www.example"}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	require.NoError(t, err)
-	cfg := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	cfg := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der},
+		PrivateKey: key}}}
 	answer := func(c net.Conn) {
 		over := tls.Server(c, cfg)
 		b, err := io.ReadAll(over)
 		if err == nil {
-			fmt.Fprintf(over, "%s from %v to %s", b, over.RemoteAddr(), over.ConnectionState().ServerName)
+			fmt.Fprintf(over, "%s from %v to %s", b, over.RemoteAddr(),
+				over.ConnectionState().ServerName)
 			over.Close()
 		}
 	}

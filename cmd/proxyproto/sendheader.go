@@ -48,14 +48,15 @@ func (f *headerFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.destination, "destination", "",
 		"the `address` that the client connected to, likewise")
 	fs.BoolVar(&f.local, "local", false, "say that the connection is the proxy's own (LOCAL)")
-	fs.BoolVar(&f.unknown, "unknown", false, "say that the client is unknown (UNKNOWN in version 1, "+
-		"UNSPEC in version 2)")
+	fs.BoolVar(&f.unknown, "unknown", false, "say that the client is unknown (UNKNOWN in version "+
+		"1, UNSPEC in version 2)")
 	fs.BoolVar(&f.crc32c, "crc32c", false, "with a checksum")
 	fs.Var(&f.alpn, "alpn", "the application `protocol` that the client negotiated, h2 for example")
 	fs.Var(&f.authority, "authority", "the host `name` that the client asked for")
 	fs.Var(&f.uniqueID, "unique-id", "the connection's `ID`")
 	fs.Var(&f.netns, "netns", "the network `namespace` of the addresses")
-	fs.Var(&f.sslVersion, "ssl-version", "the client used TLS of this `version`, TLSv1.3 for example")
+	fs.Var(&f.sslVersion, "ssl-version", "the client used TLS of this `version`, TLSv1.3 for "+
+		"example")
 	fs.Var(&f.sslCipher, "ssl-cipher", "the client used TLS with this `cipher`")
 	fs.Var(&f.sslCN, "ssl-cn", "the client used TLS with a certificate for this `name`")
 	fs.Var(&f.sslVerify, "ssl-verify", "the `number` that says how verifying it ended (default 0, "+
@@ -95,7 +96,8 @@ func (f *headerFlags) make(udp bool, local, remote net.Addr) (*proxyproto.Header
 		return nil, errors.New("--local and --unknown don't go together")
 	case f.local || f.unknown:
 		if f.source != "" || f.destination != "" {
-			return nil, errors.New("--local and --unknown headers have no --source and no --destination")
+			return nil, errors.New("--local and --unknown headers have no --source and no " +
+				"--destination")
 		}
 		if f.local {
 			h.Command = proxyproto.Local
@@ -154,7 +156,8 @@ func (f *headerFlags) setAddrs(h *proxyproto.Header, udp bool, local, remote net
 func endpoint(name, s string, socket netip.AddrPort) (netip.AddrPort, error) {
 	if s == "" {
 		if !socket.IsValid() {
-			return socket, fmt.Errorf("say the --%s: there is no IP connection to take it from", name)
+			return socket, fmt.Errorf("say the --%s: there is no IP connection to take it from",
+				name)
 		}
 		return socket, nil
 	}

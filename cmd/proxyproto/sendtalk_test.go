@@ -72,15 +72,18 @@ func TestSendSaysWhatCameBack(t *testing.T) {
 		{[]string{closes}, exitEmpty, "empty reply: the server has closed the connection without " +
 			"sending a byte"},
 		{[]string{"http://" + hangsUp + "/"}, exitEmpty, "empty reply"},
-		{[]string{resets}, exitNetwork, "the server has reset the connection after 0 bytes of answer"},
+		{[]string{resets}, exitNetwork, "the server has reset the connection after 0 bytes of " +
+			"answer"},
 		{[]string{breaks}, exitNetwork, "the server has reset the connection"},
-		{[]string{"--wait", "100ms", silent.Addr().String()}, exitNetwork, "no answer within 100ms"},
+		{[]string{"--wait", "100ms", silent.Addr().String()}, exitNetwork,
+			"no answer within 100ms"},
 		{[]string{"--wait", "100ms", "http://" + silent.Addr().String()}, exitNetwork,
 			"no answer within 100ms"},
 		{[]string{"--wait", "0", silent.Addr().String()}, exitOK, ""},
 		{[]string{"--tls", "--timeout", "100ms", silent.Addr().String()}, exitNetwork,
 			"no TLS handshake within 100ms"},
-		{[]string{"--tls", plain}, exitNetwork, `the server doesn't speak TLS there: it answered "HTTP/`},
+		{[]string{"--tls", plain}, exitNetwork,
+			`the server doesn't speak TLS there: it answered "HTTP/`},
 		{[]string{nobody.Addr().String()}, exitNetwork, "connection refused: nobody listens there"},
 		{[]string{"http://" + nobody.Addr().String()}, exitNetwork,
 			"connection refused: nobody listens there"},
@@ -110,7 +113,8 @@ func TestSendHex(t *testing.T) {
 	shown := runProgram(t, "", append([]string{"send", "--hex"}, args...)...)
 	assert.Equal(t, 0, shown.code)
 	assert.True(t, strings.HasPrefix(shown.stdout,
-		"00000000  0d 0a 0d 0a 00 0d 0a 51  55 49 54 0a 21 11 00 0c  |.......QUIT.!...|\n"), shown.stdout)
+		"00000000  0d 0a 0d 0a 00 0d 0a 51  55 49 54 0a 21 11 00 0c  |.......QUIT.!...|\n"),
+		shown.stdout)
 	read := runProgram(t, shown.stdout, "decode", "--hex")
 	assert.Contains(t, read.stdout, "valid: v2 PROXY TCP4 192.0.2.7:56324 -> 198.51.100.1:443\n")
 }
@@ -145,7 +149,8 @@ func TestSendHTTP(t *testing.T) {
 		assert.Equal(t, 0, r.code, r.stderr)
 		assert.True(t, strings.HasPrefix(r.stdout, "HTTP/1.1 200 OK\r\n"), r.stdout)
 		assert.Contains(t, r.stdout, "X-Seen: /path\r\n")
-		assert.True(t, strings.HasSuffix(r.stdout, "\r\n\r\nGET 192.0.2.7:56324 "+host+"\n"), r.stdout)
+		assert.True(t, strings.HasSuffix(r.stdout, "\r\n\r\nGET 192.0.2.7:56324 "+host+"\n"),
+			r.stdout)
 	}
 	srv := headerServer(t, true)
 	r := runProgram(t, "", "send", srv.URL)

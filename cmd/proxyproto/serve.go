@@ -62,7 +62,9 @@ The exit code is 5 if it can't listen, and 2 if the flags make no sense.`,
 			}
 			l := &log{out: cmd.OutOrStdout(), errs: cmd.ErrOrStderr(), json: s.json, limit: s.n,
 				full: make(chan struct{})}
-			cfg.OnDrop = func(p proxyproto.Peer, drop *proxyproto.DropError) { l.print(dropped(p, drop)) }
+			cfg.OnDrop = func(p proxyproto.Peer, drop *proxyproto.DropError) {
+				l.print(dropped(p, drop))
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			if s.udp {
@@ -82,11 +84,13 @@ The exit code is 5 if it can't listen, and 2 if the flags make no sense.`,
 	fs.StringSliceVar(&s.versions, "versions", []string{"1", "2"}, "accept these `versions`")
 	fs.DurationVar(&s.timeout, "timeout", 5*time.Second, "how long a header may take")
 	fs.IntVar(&s.maxSize, "max-size", 4096, "how many `bytes` a header may have")
-	fs.BoolVar(&s.udp, "udp", false, "serve UDP: a header in each datagram, whose payload is echoed")
+	fs.BoolVar(&s.udp, "udp", false, "serve UDP: a header in each datagram, whose payload is "+
+		"echoed")
 	fs.BoolVar(&s.echo, "echo", false, "answer with what comes, instead of HTTP")
-	fs.BoolVar(&s.json, "json", false, "print a JSON object in one line for each event, and answer "+
-		"HTTP with one")
-	fs.IntVarP(&s.n, "number", "n", 0, "end after so many connections, served or dropped (0: don't)")
+	fs.BoolVar(&s.json, "json", false, "print a JSON object in one line for each event, and "+
+		"answer HTTP with one")
+	fs.IntVarP(&s.n, "number", "n", 0, "end after so many connections, served or dropped (0: "+
+		"don't)")
 	return cmd
 }
 

@@ -57,5 +57,6 @@ func (o *tcpOption) String() string {
 		place = "before all others"
 	}
 	return fmt.Sprintf("TCP option %d/%d in packet %d, %s: client %s (known from %s)",
-		o.Kind, o.Length, o.Packet, place, o.Source, toaWriters[[2]byte{byte(o.Kind), byte(o.Length)}])
+		o.Kind, o.Length, o.Packet, place, o.Source,
+		toaWriters[[2]byte{byte(o.Kind), byte(o.Length)}])
 }

@@ -100,8 +100,10 @@ func TestTCPOptions(t *testing.T) {
 		"only its kind":          {opened(ack("010101fe"), data("")), nil},
 		"after the end":          {opened(ack("00020101"+toa4), data("")), nil},
 		"after one that is long": {opened(ack("03280101"+toa4), data("")), nil},
-		"of other lengths":       {opened(ack("fe04 0001 c80a 0000c0000207dc04 0101"), data("")), nil},
-		"of other kinds":         {opened(ack("fd08 dc04 c0000207 c9080000c0000207"), data("")), nil},
+		"of other lengths": {opened(ack("fe04 0001 c80a 0000c0000207dc04 0101"), data("")),
+			nil},
+		"of other kinds": {opened(ack("fd08 dc04 c0000207 c9080000c0000207"), data("")),
+			nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			reports, stderr, code := decoded(t, rawCapture(t, c.packets...))

@@ -38,8 +38,10 @@ var contenders = []contender{
 	{"clientip", func(tb testing.TB, see func(string)) http.Handler {
 		trust, err := proxyproto.ParsePrefixes(trusted)
 		require.NoError(tb, err)
-		h, err := clientip.NewHandler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { see(host(r.RemoteAddr)) }),
-			&clientip.Config{Trust: trust, Field: "X-Forwarded-For"})
+		h, err := clientip.NewHandler(
+			http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				see(host(r.RemoteAddr))
+			}), &clientip.Config{Trust: trust, Field: "X-Forwarded-For"})
 		require.NoError(tb, err)
 		return h
 	}},
@@ -60,8 +62,8 @@ var contenders = []contender{
 		_, ipNet, err := net.ParseCIDR(trusted)
 		require.NoError(tb, err)
 		e := echo.New()
-		e.IPExtractor = echo.ExtractIPFromXFFHeader(echo.TrustLoopback(false), echo.TrustLinkLocal(false),
-			echo.TrustPrivateNet(false), echo.TrustIPRange(ipNet))
+		e.IPExtractor = echo.ExtractIPFromXFFHeader(echo.TrustLoopback(false),
+			echo.TrustLinkLocal(false), echo.TrustPrivateNet(false), echo.TrustIPRange(ipNet))
 		e.GET("/", func(c echo.Context) error { see(c.RealIP()); return nil })
 		return e
 	}},
@@ -71,7 +73,8 @@ var contenders = []contender{
 		strategy, err := realclientip.NewRightmostTrustedRangeStrategy("X-Forwarded-For", nets)
 		require.NoError(tb, err)
 		type key struct{}
-		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { // as its example of a middleware
+		// as its example of a middleware
+		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			client := strategy.ClientIP(r.Header, r.RemoteAddr)
 			r = r.WithContext(context.WithValue(r.Context(), key{}, client))
 			see(r.Context().Value(key{}).(string))
@@ -117,7 +120,8 @@ func TestContenders(t *testing.T) {
 			if f.name == "IPv6" {
 				want = "2001:db8::7"
 			}
-			require.Equal(t, netip.MustParseAddr(want), netip.MustParseAddr(got), "%s, %s", c.name, f.name)
+			require.Equal(t, netip.MustParseAddr(want), netip.MustParseAddr(got), "%s, %s", c.name,
+				f.name)
 		}
 	}
 }

@@ -67,7 +67,8 @@ func compareQUIC(rounds, megabytes int, only string) error {
 	fmt.Println("| work | server | throughput by that of a relay without headers (quartiles) " +
 		"| server's CPU by that (quartiles) | megabytes or requests a second |")
 	fmt.Println("|---|---|---:|---:|---:|")
-	all := slices.DeleteFunc(jobs(megabytes), func(j job) bool { return !strings.Contains(j.name, only) })
+	all := slices.DeleteFunc(jobs(megabytes),
+		func(j job) bool { return !strings.Contains(j.name, only) })
 	for k, j := range all {
 		took := make([]figures, len(running))
 		for round := range rounds + 1 {

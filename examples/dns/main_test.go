@@ -1,12 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"net"
 	"net/netip"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -15,23 +11,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/internal/program"
 	"github.com/seed2e8fe8ee/proxyproto/proxyudp"
 )
 
+func TestMain(m *testing.M) { program.Main(m) }
+
 func TestServer(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "dns")
-	out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	server := exec.Command(binary, "-listen", ":0", "-trust", "127.0.0.0/8,::1")
-	log, err := server.StderrPipe()
-	require.NoError(t, err)
-	require.NoError(t, server.Start())
-	defer server.Wait()
-	defer server.Process.Kill()
-	line, err := bufio.NewReader(log).ReadString('\n')
-	require.NoError(t, err)
-	_, addr, found := strings.Cut(strings.TrimSpace(line), "listening on ")
-	require.True(t, found, line)
+	addr, _ := program.StartCommand(t, program.Command("-listen", ":0", "-trust", "127.0.0.0/8,::1"))
 	_, port, err := net.SplitHostPort(addr)
 	require.NoError(t, err)
 
@@ -71,7 +58,7 @@ func ask(t *testing.T, network, addr string) []string {
 }
 
 func TestTrustFlagIsNeeded(t *testing.T) {
-	out, err := exec.Command("go", "run", ".", "-listen", "127.0.0.1:0").CombinedOutput()
+	out, err := program.Run()
 	assert.Error(t, err)
-	assert.Contains(t, string(out), "-trust: proxyproto: ")
+	assert.Contains(t, out, "-trust: proxyproto: ")
 }

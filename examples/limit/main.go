@@ -5,8 +5,8 @@
 // affair: at most MaxPending, each for HeaderTimeout, and no place is theirs.
 //
 // INSIDE, as the listener that NewListener gets, it would count whoever has connected. A hundred
-// that say nothing then keep all others out until their HeaderTimeout is over: MaxPending can't make
-// one of them give way, because nobody new is accepted.
+// that say nothing then keep all others out until their HeaderTimeout is over: MaxPending can't
+// make one of them give way, because nobody new is accepted.
 //
 // It isn't golang.org/x/net/netutil's LimitListener, whose connections have nothing but net.Conn's
 // methods: they hide the header from ConnContext and HeaderFor, and lose half-close and sendfile.
@@ -109,7 +109,9 @@ type limited struct {
 func (c *limited) NetConn() net.Conn { return c.Conn }
 
 // CloseWrite is for net/http's lingering close, and for proxies.
-func (c *limited) CloseWrite() error { return c.Conn.(interface{ CloseWrite() error }).CloseWrite() }
+func (c *limited) CloseWrite() error {
+	return c.Conn.(interface{ CloseWrite() error }).CloseWrite()
+}
 
 // ReadFrom lets the kernel send files (sendfile).
 func (c *limited) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.Conn, r) }

@@ -63,8 +63,8 @@ func slow(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve serves until ctx ends, and then until the requests that are under way are answered, or
-// patience is over. Shutdown closes the Listener first: connections whose header isn't there yet end
-// at once, and new ones are refused, so that the balancer goes elsewhere.
+// patience is over. Shutdown closes the Listener first: connections whose header isn't there yet
+// end at once, and new ones are refused, so that the balancer goes elsewhere.
 func serve(ctx context.Context, srv *http.Server, ln net.Listener, patience time.Duration) error {
 	down := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {

@@ -38,7 +38,8 @@ func main() {
 	trust := flag.String("trust", "", "the proxies in front, which must send headers:\n"+
 		"addresses and ranges; none if it is empty: then clients connect directly")
 	silence := flag.Duration("silence", 5*time.Minute,
-		"after which, on both sides, a connection is closed; and for which a side may take nothing in")
+		"after which, on both sides, a connection is closed; and for which a side may take "+
+			"nothing in")
 	flag.Parse()
 
 	policy := proxyproto.Always(proxyproto.Skip)

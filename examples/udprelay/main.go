@@ -5,7 +5,8 @@
 //
 // Each client has a socket of its own towards the server, for replies say nothing about the client
 // but the port that they are sent to. It is closed after the client's silence. -limit is for paths
-// that carry less than the relay's own network: a datagram that is longer with its header is dropped.
+// that carry less than the relay's own network: a datagram that is longer with its header is
+// dropped.
 package main
 
 import (

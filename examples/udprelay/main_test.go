@@ -1,11 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"net"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,8 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/internal/program"
 	"github.com/seed2e8fe8ee/proxyproto/proxyudp"
 )
+
+func TestMain(m *testing.M) { program.Main(m) }
 
 // Clients reach a server through the relay, which is told who they are, and get its replies. After
 // a client's silence its next datagram comes from another socket.
@@ -39,7 +38,7 @@ func TestRelay(t *testing.T) {
 			server.WriteTo([]byte(addr.String()), addr)
 		}
 	}()
-	to := startRelay(t, "-to", inner.LocalAddr().String(), "-silence", "200ms", "-limit", "100")
+	to := program.Start(t, "-to", inner.LocalAddr().String(), "-silence", "200ms", "-limit", "100")
 
 	var clients []net.Conn
 	for range 3 {
@@ -71,27 +70,4 @@ func TestRelay(t *testing.T) {
 		require.NoError(t, err)
 		assert.NotEqual(t, first, <-peers)
 	}, 30*time.Second, time.Millisecond)
-}
-
-// startRelay starts the relay and returns the address that it listens on.
-func startRelay(t *testing.T, args ...string) string {
-	binary := filepath.Join(t.TempDir(), "udprelay")
-	out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	c := exec.Command(binary, append(args, "-listen", "127.0.0.1:0")...)
-	log, err := c.StderrPipe()
-	require.NoError(t, err)
-	require.NoError(t, c.Start())
-	lines := bufio.NewReader(log)
-	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
-	line, err := lines.ReadString('\n')
-	require.NoError(t, err)
-	_, addr, found := strings.Cut(strings.TrimSpace(line), "listening on ")
-	require.True(t, found, line)
-	go func() { // so that it never waits for us
-		for err == nil {
-			_, err = lines.ReadString('\n')
-		}
-	}()
-	return addr
 }

@@ -34,7 +34,8 @@ import (
 func main() {
 	listen := flag.String("listen", "/tmp/hello.sock", "path of the socket")
 	mode := flag.Uint("mode", 0o600, "who may connect; with 0660 the file's group too")
-	uid := flag.Int("uid", -1, "the number of the user who may send headers; -1: everybody who may connect")
+	uid := flag.Int("uid", -1, "the number of the user who may send headers; -1: everybody who "+
+		"may connect")
 	flag.Parse()
 	policy := proxyproto.Always(proxyproto.Require)
 	if *uid >= 0 {

@@ -31,8 +31,9 @@ func TestUnixSocket(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 
-	assert.Contains(t, ask(t, path, "PROXY TCP4 192.0.2.7 198.51.100.1 56324 80\r\n"), "hello 192.0.2.7:56324\n"+
-		"the header says v1 PROXY TCP4 192.0.2.7:56324 -> 198.51.100.1:80\n")
+	assert.Contains(t, ask(t, path, "PROXY TCP4 192.0.2.7 198.51.100.1 56324 80\r\n"),
+		"hello 192.0.2.7:56324\n"+
+			"the header says v1 PROXY TCP4 192.0.2.7:56324 -> 198.51.100.1:80\n")
 	assert.Empty(t, ask(t, path, ""), "without a header")
 }
 

@@ -33,7 +33,8 @@ func peerUID(c net.Conn) (uint32, error) {
 	var credentials *syscall.Ucred
 	var asked error
 	err = raw.Control(func(fd uintptr) {
-		credentials, asked = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+		credentials, asked = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET,
+			syscall.SO_PEERCRED)
 	})
 	if err = errors.Join(err, asked); err != nil {
 		return 0, err

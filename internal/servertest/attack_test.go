@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	. "github.com/seed2e8fe8ee/proxyproto"
+	"github.com/seed2e8fe8ee/proxyproto/internal/program"
 )
 
 // The attacks need many descriptors at both ends, so the attackers are a process of their own: this
@@ -112,15 +113,15 @@ func attackFrom(t *testing.T, addr, kind string) (more func(n int)) {
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), attackerEnv+"="+addr+" "+kind)
 	child.Stderr = os.Stderr
-	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	in, err := child.StdinPipe()
 	require.NoError(t, err)
 	out, err := child.StdoutPipe()
 	require.NoError(t, err)
-	require.NoError(t, child.Start())
+	wait, err := program.Begin(child)
+	require.NoError(t, err)
 	t.Cleanup(func() {
 		in.Close()
-		child.Wait()
+		wait()
 	})
 	lines := bufio.NewReader(out)
 	total := 0

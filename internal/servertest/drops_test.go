@@ -233,7 +233,8 @@ func TestSampleDropsConcurrently(t *testing.T) {
 			wg.Go(func() {
 				for port := range each {
 					addr := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
-					onDrop(Peer{Addr: netip.AddrPortFrom(addr, uint16(port))}, dropOf(ReasonEvicted))
+					onDrop(Peer{Addr: netip.AddrPortFrom(addr, uint16(port))},
+						dropOf(ReasonEvicted))
 				}
 			})
 		}

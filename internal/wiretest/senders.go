@@ -157,7 +157,8 @@ func (t *table) nginxV2TLS() {
 		b = binary.BigEndian.AppendUint16(b, ports[0])
 		b = binary.BigEndian.AppendUint16(b, ports[1])
 		t.canonical(name, V2(0x21, 0x11, string(b), strings.Join(tlvs, "")),
-			named(fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.73.250.55:%d", ports[1]), tlvs...))
+			named(fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.73.250.55:%d", ports[1]),
+				tlvs...))
 	}
 	authority, alpn := TLV(0x02, "server.interop.test"), TLV(0x01, "h2")
 	v12, v13 := TLV(0x21, "TLSv1.2"), TLV(0x21, "TLSv1.3")

@@ -47,15 +47,18 @@ const (
 var onHeader = []attack{
 	{name: "says nothing"},
 	{name: "begins a PROXY header", send: header[:20]},
-	{name: "sends a PROXY header a byte at a time", send: "PROXY UNKNOWN ", more: "x", pace: slowly},
+	{name: "sends a PROXY header a byte at a time", send: "PROXY UNKNOWN ", more: "x",
+		pace: slowly},
 }
 
 // What anybody can do to an HTTP server, through a proxy too.
 var onHTTP = []attack{
 	{name: "says nothing"},
 	{name: "begins a request", send: "GET / HT"},
-	{name: "sends a field at a time", send: request[:len(request)-2], more: "A: b\r\n", pace: slowly},
-	{name: "sends fields for ever", send: request[:len(request)-2], more: "A: b\r\n", pace: blindly},
+	{name: "sends a field at a time", send: request[:len(request)-2], more: "A: b\r\n",
+		pace: slowly},
+	{name: "sends fields for ever", send: request[:len(request)-2], more: "A: b\r\n",
+		pace: blindly},
 	{name: "sends a body a byte at a time", pace: slowly, more: "x",
 		send: "POST / HTTP/1.1\r\nHost: example.com\r\nContent-Length: 100000\r\n\r\n"},
 	{name: "says nothing after a request", send: request},
@@ -64,9 +67,11 @@ var onHTTP = []attack{
 
 // What anybody can do to a server of HTTP/2 besides.
 var onHTTP2 = []attack{
-	{name: "says nothing after HTTP/2's preface", send: preface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"},
+	{name: "says nothing after HTTP/2's preface",
+		send: preface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"},
 	{name: "leaves HTTP/2's answers no window", send: preface +
-		"\x00\x00\x06\x04\x00\x00\x00\x00\x00" + "\x00\x04\x00\x00\x00\x00" + // SETTINGS: INITIAL_WINDOW_SIZE 0
+		// SETTINGS: INITIAL_WINDOW_SIZE 0
+		"\x00\x00\x06\x04\x00\x00\x00\x00\x00" + "\x00\x04\x00\x00\x00\x00" +
 		"\x00\x00\x06\x01\x05\x00\x00\x00\x01" + "\x82\x86\x84\x41\x01a"}, // HEADERS: GET http://a/
 }
 

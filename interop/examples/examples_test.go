@@ -48,23 +48,26 @@ func victims(t *testing.T, back string) []victim {
 		{"https with TLS", []string{"-cert", cert, "-key", key}, header, true, headerAndTLS, onHTTP,
 			http, client},
 		{"limit", []string{"-most", "4"}, header, false, onHeader, onHTTP, http, client},
-		{"observe", []string{"-stats", "127.0.0.1:0"}, header, false, onHeader, onHTTP, http, client},
+		{"observe", []string{"-stats", "127.0.0.1:0"}, header, false, onHeader, onHTTP, http,
+			client},
 		// Its answers take ten seconds each: nobody gets as far as to take none in.
 		{"shutdown", nil, header, false, onHeader, onHTTP[:len(onHTTP)-1], http, client},
 		{"reuseport", nil, header, false, onHeader, onHTTP, http, client},
 		{"systemd", nil, header, false, onHeader, onHTTP, http, client},
 		{"unixsocket", nil, header, false, onHeader, onHTTP, http, client},
-		{"reverseproxy", []string{"-to", "http://" + back, "-patience", "3s"}, "", false, nil, onHTTP,
-			http, "127.0.0.1:"},
+		{"reverseproxy", []string{"-to", "http://" + back, "-patience", "3s"}, "", false, nil,
+			onHTTP, http, "127.0.0.1:"},
 		{"reverseproxy in a chain", []string{"-to", "http://" + back, "-patience", "3s",
 			"-trust", "127.0.0.1"}, header, false, onHeader, onHTTP, http, client},
-		{"relay", []string{"-to", back, "-silence", "1s"}, "", false, nil, onHTTP, http, "127.0.0.1:"},
+		{"relay", []string{"-to", back, "-silence", "1s"}, "", false, nil, onHTTP, http,
+			"127.0.0.1:"},
 		{"relay in a chain", []string{"-to", back, "-silence", "1s", "-trust", "127.0.0.1"},
 			header, false, onHeader, onHTTP, http, client},
 		{"tlsproxy", []string{"-to", back, "-silence", "1s", "-cert", cert, "-key", key},
 			"", true, onTLS, onHTTP, http, "127.0.0.1:"},
 		{"tcp", nil, header, false, onHeader, onEcho, "", client},
-		{"smtp", []string{"-patience", "3s"}, header, false, onHeader, onSMTP, "QUIT\r\n", "221 bye"},
+		{"smtp", []string{"-patience", "3s"}, header, false, onHeader, onSMTP, "QUIT\r\n",
+			"221 bye"},
 		{"dns", []string{"-trust", "127.0.0.1"}, header, false, onHeader, onDNS, query, client},
 	}
 }
@@ -102,7 +105,8 @@ func TestAttackedExamples(t *testing.T) {
 		}
 		play(v.name, "attacked", func() string { return v.serves(addr) })
 		scarce, lines := v.start(t, binary, fmt.Sprintf("ulimit -n %d;", descriptors))
-		play(v.name, "without descriptors", func() string { return v.servesPastCrowd(scarce, lines) })
+		play(v.name, "without descriptors",
+			func() string { return v.servesPastCrowd(scarce, lines) })
 	}
 	t.Logf("%d programs are attacked, for some 60 s", len(all))
 	playing.Wait()
@@ -137,7 +141,8 @@ func (v victim) servesPastCrowd(addr string, lines <-chan string) (outcome strin
 			break
 		}
 	}
-	for start := time.Now(); time.Since(start) < proxies.Timeout; time.Sleep(100 * time.Millisecond) {
+	for start := time.Now(); time.Since(start) < proxies.Timeout; time.Sleep(
+		100 * time.Millisecond) {
 		// A relay with one descriptor left can't connect for him.
 		if outcome = v.serves(addr); outcome == "served" {
 			break

@@ -220,8 +220,8 @@ func TestForgedHeaderBehindAFirewall(t *testing.T) {
 		"a pod of the server's node, to the balancer's address": believed,
 	}
 	for _, f := range families {
-		c.checkForgeries(t, f, "Cluster behind a firewall", underCluster, deployPolicy(t, forCluster),
-			func(y forgery) string {
+		c.checkForgeries(t, f, "Cluster behind a firewall", underCluster,
+			deployPolicy(t, forCluster), func(y forgery) string {
 				if want, ok := behind[y.who]; ok {
 					return want
 				}

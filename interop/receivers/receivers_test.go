@@ -92,8 +92,8 @@ func TestReceivers(t *testing.T) {
 	for i, recorded := range record(t) {
 		got := entries[i]
 		got.Report.Connections = recorded.Report.Connections // how it found out the protocol
-		assert.Equal(t, recorded.stable(), got.stable(), "%s: %s in interop/receivers writes it down",
-			got.Name, command)
+		assert.Equal(t, recorded.stable(), got.stable(), "%s: %s in interop/receivers writes it "+
+			"down", got.Name, command)
 	}
 }
 
@@ -173,7 +173,8 @@ func agree(t *testing.T, entries []entry) {
 			for _, d := range conformance.Differences {
 				switch {
 				case d.Receiver != name || d.Reading != reading:
-				case probe == "unknown" && d.Example != `"PROXY UNKNOWN\r\n"`: // with more in the line
+				// with more in the line
+				case probe == "unknown" && d.Example != `"PROXY UNKNOWN\r\n"`:
 				case d.Theirs == "refuses":
 					want = "refused"
 				case strings.Contains(d.Theirs, "an address of the header's"):
@@ -237,8 +238,8 @@ without end, and what others take, is only here.
 	}
 	b.WriteString("## Verdicts\n")
 	for _, e := range entries {
-		fmt.Fprintf(&b, "\n### %s\n\nVersion: %s. %s, exit code %d.\n", e.Name, e.Version, e.verdict(),
-			e.Code)
+		fmt.Fprintf(&b, "\n### %s\n\nVersion: %s. %s, exit code %d.\n", e.Name, e.Version,
+			e.verdict(), e.Code)
 		for i, f := range e.Report.Findings {
 			if i == 0 {
 				b.WriteByte('\n')

@@ -44,7 +44,8 @@ func benchKeepAlive(b *testing.B, proxy string, keep bool) {
 	front := proxies.FreeAddr(b)
 	switch proxy {
 	case "proxyhttp":
-		path, err := program.Build(b.TempDir(), "github.com/seed2e8fe8ee/proxyproto/examples/reverseproxy")
+		path, err := program.Build(b.TempDir(),
+			"github.com/seed2e8fe8ee/proxyproto/examples/reverseproxy")
 		require.NoError(b, err)
 		front = program.StartBinary(b, path, "-to", "http://"+ln.Addr().String())
 	case "Caddy":

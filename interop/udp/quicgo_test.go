@@ -28,8 +28,8 @@ import (
 var quicGoVersions = []string{"v0.54.1", "v0.55.0", "v0.57.1", "v0.58.0", "v0.59.1", "v0.60.0",
 	"v0.61.0", "v0.62.0", "v0.63.0", "v0.64.1", "v0.65.0"}
 
-// TestEveryQUICGo runs this package's tests of QUIC with each version of quic-go, if QUIC_GO=all asks
-// for it, or with the one that QUIC_GO names. They are downloaded and compiled.
+// TestEveryQUICGo runs this package's tests of QUIC with each version of quic-go, if QUIC_GO=all
+// asks for it, or with the one that QUIC_GO names. They are downloaded and compiled.
 func TestEveryQUICGo(t *testing.T) {
 	versions := quicGoVersions
 	switch asked := os.Getenv("QUIC_GO"); asked {
@@ -42,7 +42,8 @@ func TestEveryQUICGo(t *testing.T) {
 	for i, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			mod := filepath.Join(t.TempDir(), "go.mod")
-			for from, to := range map[string]string{"go.mod": mod, "go.sum": mod[:len(mod)-3] + "sum"} {
+			for from, to := range map[string]string{"go.mod": mod, "go.sum": mod[:len(mod)-3] +
+				"sum"} {
 				b, err := os.ReadFile(from)
 				require.NoError(t, err)
 				require.NoError(t, os.WriteFile(to, b, 0o600))
@@ -55,8 +56,9 @@ func TestEveryQUICGo(t *testing.T) {
 				return string(out)
 			}
 			// What isn't needed here asks for later versions.
-			run("mod", "edit", "-require="+module+"@"+version, "-droprequire=github.com/quic-go/qpack",
-				"-droprequire=github.com/coredns/coredns", "-droprequire=github.com/fatedier/frp", mod)
+			run("mod", "edit", "-require="+module+"@"+version,
+				"-droprequire=github.com/quic-go/qpack", "-droprequire=github.com/coredns/coredns",
+				"-droprequire=github.com/fatedier/frp", mod)
 			out := run("test", "-modfile="+mod, "-mod=mod", "-count=1", "-v",
 				"-run", "^(TestHTTP3|TestHTTP3Retry|TestHTTP3Migration|TestHTTP3SurvivesProxysNewSocket"+
 					"|TestVerifySourceAddress|TestQUICGoTakesItForASocket)$",
@@ -74,7 +76,8 @@ const quicProtocol = "bytes"
 func listenQUIC(t *testing.T, transport *quic.Transport, ca *proxies.CA, n int) {
 	t.Helper()
 	ln, err := transport.Listen(&tls.Config{
-		Certificates: []tls.Certificate{ca.Server(t, serverName)}, NextProtos: []string{quicProtocol},
+		Certificates: []tls.Certificate{ca.Server(t, serverName)},
+		NextProtos:   []string{quicProtocol},
 	}, patient)
 	require.NoError(t, err)
 	go func() {
@@ -101,7 +104,8 @@ func listenQUIC(t *testing.T, transport *quic.Transport, ca *proxies.CA, n int) 
 }
 
 // dialQUIC connects from a port of its own, and returns its address.
-func dialQUIC(t *testing.T, i int, to net.Addr, ca *proxies.CA, cfg *quic.Config) (*quic.Conn, string) {
+func dialQUIC(t *testing.T, i int, to net.Addr, ca *proxies.CA, cfg *quic.Config) (*quic.Conn,
+	string) {
 	t.Helper()
 	socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: proxies.ClientAddr(i).AsSlice()})
 	require.NoError(t, err)
@@ -129,8 +133,9 @@ func (s *tokens) Put(key string, token *quic.ClientToken) {
 	s.put <- struct{}{}
 }
 
-// quic-go asks VerifySourceAddress for the same clients as on a bare socket: for one that it doesn't
-// know, and not for one that comes again with a token, which is for its IP whatever the port.
+// quic-go asks VerifySourceAddress for the same clients as on a bare socket: for one that it
+// doesn't know, and not for one that comes again with a token, which is for its IP whatever the
+// port.
 func TestVerifySourceAddress(t *testing.T) {
 	asked := map[string][]bool{}
 	for _, kind := range []string{"bare", "PacketConn", "QUICConn"} {
@@ -172,7 +177,8 @@ func TestVerifySourceAddress(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, []bool{true, false, false, true, false, false, true, false, false}, asked["bare"])
+	assert.Equal(t, []bool{true, false, false, true, false, false, true, false, false},
+		asked["bare"])
 	assert.Equal(t, asked["bare"], asked["PacketConn"])
 	assert.Equal(t, asked["bare"], asked["QUICConn"])
 }
@@ -217,7 +223,8 @@ func TestQUICGoTakesItForASocket(t *testing.T) {
 	require.NoError(t, err)
 	conn := &watched{QUICConn: own}
 	listenQUIC(t, &quic.Transport{Conn: conn}, ca, size)
-	client, _ := dialQUIC(t, 0, startRelay(t, inner.LocalAddr(), true).front.LocalAddr(), ca, patient)
+	client, _ := dialQUIC(t, 0, startRelay(t, inner.LocalAddr(), true).front.LocalAddr(), ca,
+		patient)
 	stream, err := client.OpenStreamSync(t.Context())
 	require.NoError(t, err)
 	_, err = stream.Write([]byte("ask"))

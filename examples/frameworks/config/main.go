@@ -1,5 +1,5 @@
-// Config serves by the rules of a YAML file, and reads them again when it gets SIGHUP. JSON and TOML
-// have the same names for them.
+// Config serves by the rules of a YAML file, and reads them again when it gets SIGHUP. JSON and
+// TOML have the same names for them.
 //
 //	go run ./config -config config/server.yaml
 //	curl --haproxy-protocol http://127.0.0.1:8080/

@@ -55,7 +55,8 @@ func missing(t testing.TB, what, pkg string) {
 
 // lookPath also looks where Debian puts servers, which isn't in the PATH of every user.
 func lookPath(program string) string {
-	for _, name := range []string{program, filepath.Join("/usr/sbin", program), filepath.Join("/usr/local/sbin", program)} {
+	for _, name := range []string{program, filepath.Join("/usr/sbin", program),
+		filepath.Join("/usr/local/sbin", program)} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
 		}
