@@ -147,7 +147,8 @@ func printChanges(part string, last []byte, file string) error {
 	}
 	fmt.Printf("\n%s, compared with the last time:\n", part)
 	cmd := exec.Command("go", "tool", "benchstat", "-table", "goos,goarch,cpu", "-ignore",
-		".config", "-filter", "/by:"+nameOurs, "last="+before.Name(), "now="+file)
+		".config", "-filter", "/by:("+nameOurs+" OR "+nameTrust+" OR "+nameRules+")",
+		"last="+before.Name(), "now="+file)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd.Run()
 }
