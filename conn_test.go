@@ -49,9 +49,8 @@ func TestBufferGrowsNoFurtherThanAllowed(t *testing.T) {
 	}
 }
 
-// Conn.ReadHeader: "After an error of ctx or of the read deadline it can be called again, and
-// nothing is lost". The context ends as ReadHeader returns for another reason.
-func TestAttackOwnerCanceledStaysBehindStress(t *testing.T) {
+// The end of a context leaves nothing behind when it meets ReadHeader's return for another reason.
+func TestCanceledLeavesNothingBehind(t *testing.T) {
 	const rounds = 20000
 	failed := 0
 	for range rounds {

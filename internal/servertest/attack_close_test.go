@@ -15,9 +15,8 @@ import (
 	. "github.com/seed2e8fe8ee/proxyproto"
 )
 
-// Ignore: "serves the connection at once". One whose client has ended its side before Accept looks
-// isn't; one whose client does so a moment later is.
-func TestAttackOwnerIgnoreClosesHalfClosed(t *testing.T) {
+// Ignore serves a connection at once, also one whose client has ended its side before Accept looks.
+func TestIgnoreServesTheHalfClosed(t *testing.T) {
 	for _, early := range []bool{false, true} {
 		ln := listen(t, &Config{Policy: Always(Ignore)})
 		served := make(chan bool, 2)
@@ -46,13 +45,13 @@ func TestAttackOwnerIgnoreClosesHalfClosed(t *testing.T) {
 		close(accepted)
 		b, err := io.ReadAll(client)
 		assert.NoError(t, err)
-		assert.Equal(t, "bye", string(b), "early: %v, %+v", early, ln.Stats())
+		assert.Equal(t, "bye", string(b), "ended early: %v, %+v", early, ln.Stats())
 	}
 }
 
 // A peer that is gone is an error and no panic: the socket of net.FileConn (inetd, socket
 // activation) has no RemoteAddr if the peer had reset the connection before.
-func TestAttackOwnerResetFileConnPanics(t *testing.T) {
+func TestFileConnOfAPeerThatIsGone(t *testing.T) {
 	client, server := tcpPair(t)
 	file, err := server.File()
 	require.NoError(t, err)
@@ -79,8 +78,8 @@ func (w stuckWriter) Write(p []byte) (int, error) {
 	return 1, io.ErrClosedPipe
 }
 
-// Conn.Close: after it a Read returns an error. Here it returns data.
-func TestAttackOwnerReadAfterClose(t *testing.T) {
+// After Close a Read returns an error, and none of the bytes that came with the header.
+func TestReadAfterClose(t *testing.T) {
 	ln := listen(t, &Config{Policy: Always(Require)})
 	dial(t, ln, testLineV1+"payload")
 	c := accept(t, ln)
@@ -96,7 +95,7 @@ func TestAttackOwnerReadAfterClose(t *testing.T) {
 }
 
 // The same for a lazy one that is closed while Validate looks at its header.
-func TestAttackOwnerReadAfterCloseOfLazy(t *testing.T) {
+func TestReadAfterCloseOfLazy(t *testing.T) {
 	client, server := tcpPair(t)
 	entered, leave := make(chan bool), make(chan bool)
 	c, err := NewConn(server, &Config{Policy: Always(Require), Validate: func(Peer, *Header) error {
@@ -131,9 +130,9 @@ func (c pumped) Close() error {
 	return c.Conn.Close()
 }
 
-// Config.MaxPending and HeaderTimeout end the wait; Listener.Close: "The goroutines of these
-// connections end without waiting for their peers."
-func TestAttackOwnerOnlyTheInnermostIsClosed(t *testing.T) {
+// The whole chain of NetConn is closed, since the innermost one's Close doesn't end the Read of a
+// wrapper that has its bytes from somewhere else.
+func TestEndOfAConnectionThatItsWrapperPumps(t *testing.T) {
 	for _, end := range []string{"timeout", "Close", "ReadHeader"} {
 		t.Run(end, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -178,9 +177,8 @@ type slowClose struct {
 
 func (c slowClose) Close() error { <-c.leave; return c.Conn.Close() }
 
-// Listener.Close: "Every Accept that waits returns": the inner listener is closed last, after
-// connections whose Close may block.
-func TestAttackOwnerCloseOfAConnectionKeepsTheInnerListenerOpen(t *testing.T) {
+// Listener.Close closes the inner listener before connections whose own Close may block.
+func TestInnerListenerIsClosedFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := newPipeListener()
 		ln, err := NewListener(inner, &Config{Policy: Always(Require)})
@@ -202,9 +200,9 @@ func TestAttackOwnerCloseOfAConnectionKeepsTheInnerListenerOpen(t *testing.T) {
 	})
 }
 
-// "no peer delays another": a rejected connection whose Close is slow stops Accept, and one whose
-// time is over delays the end of the others' time.
-func TestAttackOwnerSlowCloseDelaysOthers(t *testing.T) {
+// No peer delays another: neither a rejected connection whose Close is slow, nor one whose time is
+// over.
+func TestSlowCloseDelaysNobody(t *testing.T) {
 	t.Run("reject", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var first atomic.Bool
@@ -244,8 +242,9 @@ func TestAttackOwnerSlowCloseDelaysOthers(t *testing.T) {
 	})
 }
 
-// Config.OnDrop: "connections that you close yourself are only counted", as ReasonClosed.
-func TestAttackOwnerOnDropIsToldOfClose(t *testing.T) {
+// Connections that the Listener's user closes are counted as ReasonClosed, and not reported to
+// OnDrop.
+func TestCloseIsOnlyCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := acceptAll(t, &Config{Policy: Always(Optional)})
 		client, server := net.Pipe()
@@ -267,9 +266,9 @@ type closeCounter struct {
 
 func (c closeCounter) Close() error { c.closes.Add(1); return c.Conn.Close() }
 
-// io.Closer: "The behavior of Close after the first call is undefined." Connections that the
-// Listener drops are nobody else's, and are closed twice.
-func TestAttackOwnerDroppedConnectionsAreClosedTwice(t *testing.T) {
+// A connection that the Listener drops is closed once: io.Closer leaves open what a second Close
+// does.
+func TestDroppedConnectionsAreClosedOnce(t *testing.T) {
 	for _, how := range []string{"timeout", "eviction", "Close", "ready and Close"} {
 		t.Run(how, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

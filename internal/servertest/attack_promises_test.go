@@ -20,8 +20,9 @@ import (
 	. "github.com/seed2e8fe8ee/proxyproto"
 )
 
-// Config.Validate: "h is the connection's own: keep it if you like". (Needs -race.)
-func TestAttackOwnerValidateKeepsHeader(t *testing.T) {
+// Validate may keep its Header, which is the connection's own. (The race detector finds who writes
+// to it.)
+func TestValidateKeepsItsHeader(t *testing.T) {
 	kept := make(chan *Header, 1)
 	ln := listen(t, &Config{Policy: Always(Require), Validate: func(_ Peer, h *Header) error {
 		kept <- h
@@ -39,8 +40,8 @@ func TestAttackOwnerValidateKeepsHeader(t *testing.T) {
 	<-read
 }
 
-// The same: what was kept stays, also if the connection is dropped afterwards.
-func TestAttackOwnerValidateKeepsHeaderOfEvicted(t *testing.T) {
+// What Validate has kept stays, also if the connection is dropped afterwards.
+func TestValidateKeepsTheHeaderOfADropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var kept *Header
 		a := acceptAll(t, &Config{Policy: Always(Require), Validate: func(_ Peer, h *Header) error {
@@ -55,14 +56,13 @@ func TestAttackOwnerValidateKeepsHeaderOfEvicted(t *testing.T) {
 	})
 }
 
-// Conn.ReadHeader: "returns nil when the connection's addresses are what they stay: ... or it does
-// without one"; after an error other than ctx's and the deadline's "the connection is closed".
-func TestAttackOwnerReadHeaderOfHalfClosed(t *testing.T) {
+// Optional does without a header if the client has ended its side, and the connection stays open.
+func TestReadHeaderOfTheHalfClosed(t *testing.T) {
 	client, server := tcpPair(t)
 	c, err := NewConn(server, &Config{Policy: Always(Optional)})
 	require.NoError(t, err)
 	require.NoError(t, client.CloseWrite())
-	assert.NoError(t, c.ReadHeader(t.Context())) // is io.EOF, and the connection isn't closed
+	assert.NoError(t, c.ReadHeader(t.Context()))
 	_, err = io.WriteString(c, "bye")
 	assert.NoError(t, err)
 }
@@ -78,9 +78,9 @@ func (c slowTimeout) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Conn: "Read and WriteTo wait for the first byte as long as the read deadline allows": there is
-// none, but a ReadHeader beside it whose context ends as the hand-over comes.
-func TestAttackOwnerSpuriousTimeoutOfReadAtHandOver(t *testing.T) {
+// A Read without deadline waits for the first byte, also if the context of a ReadHeader beside it
+// ends as the hand-over comes.
+func TestReadAtTheHandOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
 		defer client.Close()
@@ -101,8 +101,8 @@ func TestAttackOwnerSpuriousTimeoutOfReadAtHandOver(t *testing.T) {
 	})
 }
 
-// The same on sockets, with nothing that is slow: ctx has the same limit as HeaderTimeout.
-func TestAttackOwnerSpuriousTimeoutOfReadStress(t *testing.T) {
+// The same on sockets, four hundred times, with a context that has the same limit as HeaderTimeout.
+func TestReadsBesideReadHeaders(t *testing.T) {
 	const conns = 400
 	var failed atomic.Int64
 	var wg sync.WaitGroup
@@ -131,9 +131,8 @@ func TestAttackOwnerSpuriousTimeoutOfReadStress(t *testing.T) {
 	assert.Zero(t, failed.Load(), "of %d Reads without a deadline timed out", conns)
 }
 
-// Require: "serves the connection if it begins with a valid header". A LOCAL one is dropped as a
-// timeout if the connection knows no deadlines (as those of x/crypto/ssh), or ignores them.
-func TestAttackOwnerLocalWithoutDeadlinesIsDropped(t *testing.T) {
+// A LOCAL header is valid on a connection that knows no deadlines (as those of x/crypto/ssh).
+func TestLocalWithoutDeadlines(t *testing.T) {
 	for _, noDeadlines := range []error{errors.New("no deadlines")} {
 		t.Run("", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -169,9 +168,8 @@ func (c *timeoutWithBytes) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Conn: "Bytes that may begin a header are held back from Read ... until they are decided: a
-// header ... closes the connection with ReasonLate under Optional".
-func TestAttackOwnerBytesWithATimeoutAreServed(t *testing.T) {
+// Bytes that a Read returns with its timeout are held back until they are decided, as any others.
+func TestBytesWithATimeoutAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := acceptAll(t, &Config{Policy: Always(Optional)})
 		defer a.Close()
@@ -199,9 +197,9 @@ func (c itself) NetConn() net.Conn {
 	return c
 }
 
-// Config: "no peer delays another" (package doc): innermost never ends, with the Listener's mu
-// held; closeChain overflows the stack, which can't be recovered; FromConn never ends.
-func TestAttackOwnerNetConnReturnsItself(t *testing.T) {
+// A NetConn that returns its own connection ends neither a drop, nor NewConn, nor FromConn in a
+// loop.
+func TestNetConnThatReturnsItself(t *testing.T) {
 	t.Run("timeout", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			a := acceptAll(t, &Config{Policy: Always(Require)})
@@ -228,9 +226,9 @@ func TestAttackOwnerNetConnReturnsItself(t *testing.T) {
 	})
 }
 
-// Listener.Accept: "When nobody calls Accept nothing is accepted from the inner listener, but for
-// one connection that was waited for already".
-func TestAttackOwnerDroppedConnectionsAreAcceptedForNobody(t *testing.T) {
+// When nobody calls Accept nothing is accepted from the inner listener, but for one connection that
+// was waited for already: a dropped one isn't replaced.
+func TestNothingIsAcceptedForNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := newPipeListener()
 		var reject atomic.Bool
@@ -261,9 +259,8 @@ func TestAttackOwnerDroppedConnectionsAreAcceptedForNobody(t *testing.T) {
 	})
 }
 
-// Config.MaxPending: "is how many accepted connections may wait for their headers at once". Under
-// Optional those that are stuck in TLS wait for another second each, however many.
-func TestAttackOwnerMaxPendingExceededByStuckHandshakes(t *testing.T) {
+// Connections under Optional that are stuck in TLS count as pending until they are closed.
+func TestMaxPendingHoldsForStuckHandshakes(t *testing.T) {
 	certificate, _ := testCertificate(t)
 	config := &tls.Config{Certificates: []tls.Certificate{certificate}}
 	synctest.Test(t, func(t *testing.T) {
@@ -290,8 +287,8 @@ func TestAttackOwnerMaxPendingExceededByStuckHandshakes(t *testing.T) {
 	})
 }
 
-// Conn.ReadHeader: "not longer than ctx and the read deadline allow".
-func TestAttackOwnerReadHeaderOutlivesContext(t *testing.T) {
+// ReadHeader blocks no longer than its context allows.
+func TestReadHeaderEndsWithItsContext(t *testing.T) {
 	certificate, _ := testCertificate(t)
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
@@ -309,7 +306,7 @@ func TestAttackOwnerReadHeaderOutlivesContext(t *testing.T) {
 }
 
 // Accept goes on after a Policy that ends its goroutine (t.FailNow in a test's Policy).
-func TestAttackOwnerGoexitInPolicyStopsAccept(t *testing.T) {
+func TestGoexitInPolicy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var exit atomic.Bool
 		a := acceptAll(t, &Config{Policy: func(Peer) Action {
@@ -335,9 +332,8 @@ func TestAttackOwnerGoexitInPolicyStopsAccept(t *testing.T) {
 	})
 }
 
-// Config.MaxPending: "how many accepted connections may wait for their headers at once". One that
-// was told to give way comes back as another one more.
-func TestAttackOwnerMaxPendingExceededByThoseThatComeBack(t *testing.T) {
+// A connection that was told to give way and comes back is not one more than MaxPending.
+func TestMaxPendingHoldsForThoseThatComeBack(t *testing.T) {
 	for _, wire := range []string{localV2, "PROXY "} {
 		t.Run("", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -369,9 +365,8 @@ func TestAttackOwnerMaxPendingExceededByThoseThatComeBack(t *testing.T) {
 	}
 }
 
-// Config.HeaderTimeout: "how long a peer may take to send its header ... from the call of
-// Conn.ReadHeader": here one has 0.2 s, since another, that has ended, was called before.
-func TestAttackOwnerOverlappingReadHeadersShareALimit(t *testing.T) {
+// Each ReadHeader has HeaderTimeout from its own call, also beside another that began before.
+func TestOverlappingReadHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, c := newPipeConn(t, &Config{Policy: Always(Require)})
 		first, cancel := context.WithTimeout(t.Context(), 4900*time.Millisecond)
