@@ -49,7 +49,7 @@ func _() {
 func _() (bool, error)     { return false, armon.ErrInvalidUpstream }
 func _() proxyproto.Action { return proxyproto.Reject }
 
-// UNKNOWN is always taken, with any text behind it.
+// UNKNOWN is always taken, with any text after it.
 func _() { _ = armon.Listener{UnknownOK: true} }
 func _() {}
 

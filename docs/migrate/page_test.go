@@ -54,7 +54,7 @@ func TestTables(t *testing.T) {
 	is, should := strings.Split(string(page), "\n"), strings.Split(made, "\n")
 	for i := range max(len(is), len(should)) {
 		if i >= len(is) || i >= len(should) || is[i] != should[i] {
-			t.Fatalf("line %d of the page isn't what is made here; go test -update mends it, but look whether the text still holds:\n%s\n%s",
+			t.Fatalf("line %d of the page isn't what is made here; go test -update fixes it, but look whether the text still holds:\n%s\n%s",
 				i+1, strings.Join(is[i:min(i+1, len(is))], ""), strings.Join(should[i:min(i+1, len(should))], ""))
 		}
 	}
