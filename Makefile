@@ -115,8 +115,9 @@ modules: $(GOTESTSUM)
 	@$(call EACH,tests of,$(HEAVY),$(call SUM,e2e/$(NAME)) -count=1 -vet=off -race ./...)
 
 # soak sends 100,000 connections through HAProxy and nginx.
+soak: export SOAK = 100000
 soak: $(GOTESTSUM)
-	@cd interop && SOAK=100000 $(call SUM,e2e/soak) -count=1 -vet=off ./internal/soak
+	@cd interop && $(call SUM,e2e/soak) -count=1 -vet=off ./internal/soak
 
 # counts says how the tests of the last runs ended.
 counts:
